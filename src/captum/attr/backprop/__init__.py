@@ -1,0 +1,1 @@
+"""Rooms of `captum.attr`; import the public names from there."""
