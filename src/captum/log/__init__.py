@@ -1,7 +1,8 @@
 """Hooks for recording how the library is used; they do nothing until a platform replaces them.
 
-The public methods of the library are wrapped by :func:`log_usage`, and longer phases run inside :class:`TimedLog`. A platform that wants records
-replaces the functions of this module before the other modules are imported. Nothing is recorded or sent otherwise.
+The public methods of the library are wrapped by :func:`log_usage`, and longer phases run inside :class:`TimedLog`.
+A platform that wants records replaces the functions of this module before the other modules are imported. Nothing is
+recorded or sent otherwise.
 """
 
 from __future__ import annotations
