@@ -1,0 +1,337 @@
+"""The score as a function of the value at one place, and its derivatives: what every gradient and path method drives."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from captum._engine.layout import Layout
+from captum._engine.lookups import Lookup, Replace, Watch
+from captum._engine.place import Layers, Neuron
+from captum._engine.rows import Rows
+from captum._engine.score import Score
+from captum._engine.sweep import Plan, parameter_count
+from captum._engine.values import Inputs, parse_baselines, parse_distribution
+from captum.errors import CaptumWarning, InputError, OutputError
+
+Reduce = Literal["sum"] | None
+GradientFunction = Callable[..., tuple[Tensor, ...]]
+
+
+def leaf(tensor: Tensor, keep_graph: bool = False) -> Tensor:
+    """A tensor to differentiate by: a fresh leaf, or the tensor itself when it is part of a graph to keep."""
+    if keep_graph and tensor.requires_grad:
+        return tensor
+    tensor = tensor.detach()
+    return (tensor.clone() if tensor.is_inference() else tensor).requires_grad_()
+
+
+def differentiate(
+    values: Tensor,
+    variables: Sequence[Tensor],
+    names: Sequence[str] = (),
+    *,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, ...]:
+    """Gradients of ``Σ weights · values`` by the variables; zeros and one warning for a variable that was not used."""
+    if not values.requires_grad:
+        message = (
+            "The model's output does not depend on its inputs in a differentiable way: some code on the way runs under "
+            "torch.no_grad(), detaches, or rounds to integers. Make it differentiable, or use a perturbation method."
+        )
+        raise OutputError(message)
+    seeds = torch.ones_like(values) if weights is None else weights
+    grads = torch.autograd.grad(
+        values, variables, seeds, create_graph=create_graph, retain_graph=retain_graph, allow_unused=True
+    )
+    if any(g is None for g in grads):
+        unused = [n for g, n in zip(grads, names, strict=False) if g is None]
+        if unused:
+            message = f"The score does not use {', '.join(unused)}: their attributions are zero."
+            warnings.warn(message, CaptumWarning, stacklevel=2)
+        return tuple(torch.zeros_like(v) if g is None else g for g, v in zip(grads, variables, strict=True))
+    return grads
+
+
+class Function(ABC):
+    """F(variable) for the rows of one call: the score as a function of the value at a place.
+
+    Attributes:
+        score: the score, of the model's output or of a neuron.
+        values: the variable for the user's inputs, ``(B, *)`` each.
+        names: a name of each variable for messages; empty when unused ones are no news.
+    """
+
+    score: Score | Neuron
+    values: tuple[Tensor, ...]
+    names: tuple[str, ...] = ()
+    gradient_func: GradientFunction | None = None
+
+    @property
+    def batch(self) -> int:
+        """Number of examples."""
+        return self.score.batch
+
+    @abstractmethod
+    def value(self, variables: tuple[Tensor, ...], rows: Rows) -> Tensor:
+        """One number per row, ``(n,)``."""
+
+    def everyone(self) -> Rows:
+        """All examples, each once."""
+        return Rows(self.batch)
+
+    def gradients(self, points: tuple[Tensor, ...], rows: Rows, *, create_graph: bool = False) -> tuple[Tensor, ...]:
+        """∂F/∂variable at ``points``, ``(n, *)`` each."""
+        return self.value_and_gradients(points, rows, create_graph=create_graph)[1]
+
+    def value_and_gradients(
+        self, points: tuple[Tensor, ...], rows: Rows, *, create_graph: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """F and ∂F/∂variable at ``points``."""
+        with torch.enable_grad():
+            variables = tuple([leaf(p, create_graph) for p in points])
+            values = self.value(variables, rows)
+            grads = differentiate(values, variables, self.names, create_graph=create_graph)
+        return (values if create_graph else values.detach()), grads
+
+    def plan(self, limit: int | None) -> Plan:
+        """Rows per forward pass for this function."""
+        elements = sum(v[0].numel() for v in self.values)
+        return Plan(limit, elements, parameter_count(self.score.modules()))
+
+    def values_at(self, points: tuple[Tensor, ...]) -> Tensor:
+        """F without a graph, for one point per example (dim 0 is B or 1), ``(B,)``."""
+        rows = self.everyone()
+        with torch.no_grad():
+            return self.value(tuple(rows.pick(p) for p in points), rows).detach()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """The state of torch that the call needs."""
+        if not self.score.needs_context():
+            yield
+            return
+        with self.score.running():
+            yield
+
+
+class AtInputs(Function):
+    """The variable is the model's input; for token ids, the outputs of the embeddings that read them.
+
+    Args:
+        score: the score of the call.
+        reduce: ``"sum"`` adds token scores over the embedding dimension, None keeps ``(B, L, D)``.
+    """
+
+    def __init__(self, score: Score, reduce: Reduce = "sum") -> None:
+        self.score = score
+        self.inputs: Inputs = score.inputs
+        self.reduce = reduce
+        self.base = self.inputs.tensors
+        self.lookups: list[Lookup] = []
+        self.layout: Layout | None = None
+        if all(t.dtype.is_floating_point or t.dtype.is_complex for t in self.base):
+            self.varied = tuple(range(len(self.base)))
+            self.values, self.names = self.base, self.inputs.names
+            return
+        self._vary_integers(score)
+
+    def _vary_integers(self, score: Score) -> None:
+        integers = {i: t for i, t in enumerate(self.base) if not t.dtype.is_floating_point}
+        self.lookups = self.look_up(score, self.base)
+        varied = [i for i in range(len(self.base)) if i not in integers]
+        if not varied and not self.lookups:
+            if self.inputs.form not in ("tensor", "tuple"):
+                message = (
+                    f"None of the inputs {list(self.inputs.names)} is floating point, and no embedding reads them, "
+                    "so there is nothing to differentiate by. Pass floats, or use a Layer… or perturbation method."
+                )
+                raise InputError(message)
+            dtype = torch.get_default_dtype()
+            self.base = tuple(t.to(dtype) if i in integers else t for i, t in enumerate(self.base))
+            varied = list(range(len(self.base)))
+        self.varied = tuple(varied)
+        self.values = (*[self.base[i] for i in varied], *[u.value for u in self.lookups])
+        self.names = (*[self.inputs.names[i] for i in varied], *[f"embedding {u.order}" for u in self.lookups])
+
+    def look_up(self, score: Score, tensors: tuple[Tensor, ...]) -> list[Lookup]:
+        """The embedding look-ups that read the integer tensors among ``tensors``, with what they return."""
+        integers = {i: t for i, t in enumerate(tensors) if not t.dtype.is_floating_point}
+        watch = Watch(integers, score.batch)
+        with torch.no_grad(), _eager(score), watch:
+            score.output(tensors, score.everyone())
+        return watch.lookups
+
+    def fill(self, variables: tuple[Tensor, ...], rows: Rows) -> tuple[Tensor, ...]:
+        """The model's inputs for these rows, with the variables in their places; copies, safe from in-place code."""
+        if len(self.varied) == len(self.base):
+            return tuple([v.clone() for v in variables])
+        tensors = [rows.pick(t) for t in self.base]
+        for place, variable in zip(self.varied, variables, strict=False):
+            tensors[place] = variable.clone()
+        return tuple(tensors)
+
+    def replaced(self, variables: tuple[Tensor, ...]) -> contextlib.AbstractContextManager[object]:
+        """The mode that puts the look-ups' variables in; nothing to do without look-ups."""
+        if not self.lookups:
+            return contextlib.nullcontext()
+        fresh = variables[len(self.varied) :]
+        return Replace({u.order: v for u, v in zip(self.lookups, fresh, strict=True)})
+
+    def value(self, variables: tuple[Tensor, ...], rows: Rows) -> Tensor:
+        """One number per row, ``(n,)``."""
+        if not self.lookups:
+            return self.score(self.fill(variables, rows), rows)
+        with self.replaced(variables):
+            return self.score(self.fill(variables, rows), rows)
+
+    def value_and_gradients(
+        self, points: tuple[Tensor, ...], rows: Rows, *, create_graph: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """F and ∂F/∂variable at ``points``; images go in channels last where that is faster."""
+        if self.gradient_func is not None:
+            return self._by_user(self.gradient_func, points, rows)
+        if self.layout is None or create_graph or not self.layout.suits(points):
+            return super().value_and_gradients(points, rows, create_graph=create_graph)
+        parent = super().value_and_gradients
+        return self.layout.run(points, lambda p: parent(p, rows))
+
+    def tune(self) -> None:
+        """Choose the memory format of many chunks; not worth it for one."""
+        self.layout = Layout(self.score.modules())
+
+    def _by_user(
+        self, function: GradientFunction, points: tuple[Tensor, ...], rows: Rows
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        variables = tuple(leaf(p) for p in points)
+        target = self.score.resolve()
+        picked = rows.pick(target) if isinstance(target, Tensor) else target
+        picked = rows.pick_list(picked) if isinstance(picked, list) else picked
+        constants = tuple(rows.pick_constant(c) for c in self.score.constants)
+        grads = function(self.score.forward, variables, picked, constants or None)
+        return torch.zeros(rows.count), tuple(grads)
+
+    def baseline_values(self, baselines: Any) -> tuple[Tensor, ...]:
+        """The variable at the baselines, ``(1, *)`` or ``(B, *)`` each."""
+        tensors = parse_baselines(baselines, self.inputs)
+        return self._values_of(tensors)
+
+    def _values_of(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        kept = [tensors[i].to(self.base[i].dtype) for i in self.varied]
+        if not self.lookups:
+            return tuple(kept)
+        rows = self.score.everyone()
+        ids = [rows.pick(t).to(b.dtype) for t, b in zip(tensors, self.base, strict=True)]
+        read = {u.leaf for u in self.lookups}
+        full = tuple(i if place in read else b for place, (i, b) in enumerate(zip(ids, self.base, strict=True)))
+        found = self.look_up(self.score, full)
+        if [u.order for u in found] != [u.order for u in self.lookups]:
+            message = "The model reads other embeddings for the baselines than for the inputs; use a Layer… method."
+            raise InputError(message)
+        return (*kept, *[u.value for u in found])
+
+    def distribution_values(self, baselines: Any, raw: Any, choose: Callable[[int, int], Tensor]) -> list[Tensor]:
+        """Chosen rows of a baseline distribution, ``(k·B, *)`` per variable, in the order of the choice.
+
+        Args:
+            baselines: the user's distribution.
+            raw: the user's inputs, for a callable distribution.
+            choose: gives for ``(input number, N)`` the LongTensor ``(k·B,)`` of rows.
+        """
+        samples = parse_distribution(baselines, self.inputs, raw)
+        chosen = [s.index_select(0, choose(i, len(s)).to(s.device)) for i, s in enumerate(samples)]
+        if not self.lookups:
+            return [chosen[i].to(self.base[i].dtype) for i in self.varied]
+        blocks = len(chosen[0]) // self.batch
+        parts = [
+            self._values_of(tuple(c[torch.arange(self.batch) * blocks + k] for c in chosen)) for k in range(blocks)
+        ]
+        return [torch.stack([p[i] for p in parts], 1).flatten(0, 1) for i in range(len(self.values))]
+
+    def restore(self, attributions: Sequence[Tensor]) -> Any:
+        """Attributions of the variables in the structure of the user's inputs: zeros for constants, sums for tokens."""
+        out = [a for a in attributions]
+        if len(self.varied) == len(self.base) and not self.lookups:
+            return self.inputs.restore(tuple(out))
+        full: list[Tensor] = [_zeros(t) for t in self.inputs.tensors]
+        for place, attribution in zip(self.varied, out, strict=False):
+            full[place] = attribution
+        tokens = out[len(self.varied) :]
+        for number in sorted({u.leaf for u in self.lookups}):
+            parts = [(u, a) for u, a in zip(self.lookups, tokens, strict=True) if u.leaf == number]
+            full[number] = self._tokens(parts, self.inputs.tensors[number])
+        return self.inputs.restore(tuple(full))
+
+    def _tokens(self, parts: list[tuple[Lookup, Tensor]], ids: Tensor) -> Tensor:
+        if self.reduce is None:
+            shaped = [a.reshape(*a.shape[:1], *ids.shape[1:], a.shape[-1]) for _, a in parts]
+            return shaped[0] if len(shaped) == 1 else torch.cat(shaped, -1)
+        scores = [u.scatter(a.sum(-1), ids) for u, a in parts]
+        return scores[0] if len(scores) == 1 else torch.stack(scores).sum(0)
+
+    def tap(
+        self, layers: Layers, points: tuple[Tensor, ...], rows: Rows, keep_graph: bool = False
+    ) -> tuple[Any, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Run the model at ``points``: its output, the layer's values, and the variables, all in one graph."""
+        variables = tuple(leaf(p, keep_graph) for p in points)
+        with self.replaced(variables):
+            output, taps = layers.tap(self.score_of_model(), self.fill(variables, rows), rows)
+        return output, taps, variables
+
+    def score_of_model(self) -> Score:
+        """The score of the model's own output, also when a neuron is explained."""
+        if not isinstance(self.score, Score):
+            message = "Expected the score of the model's output here."
+            raise InputError(message)
+        return self.score
+
+
+def _zeros(tensor: Tensor) -> Tensor:
+    return torch.zeros_like(tensor, dtype=tensor.dtype if tensor.dtype.is_floating_point else torch.get_default_dtype())
+
+
+@contextlib.contextmanager
+def _eager(score: Score) -> Iterator[None]:
+    with score.running() if score.needs_context() else contextlib.nullcontext():
+        yield
+
+
+class AtLayer(Function):
+    """The variable is the value of one layer or several; the model's inputs stay as they are.
+
+    Args:
+        score: the score of the call.
+        layers: the modules.
+        side: ``"output"`` or ``"input"`` of the modules.
+    """
+
+    def __init__(self, score: Score, layers: Sequence[nn.Module], side: Literal["output", "input"]) -> None:
+        self.score = score
+        self.place = Layers(layers, side)
+        self.tensors = score.inputs.tensors
+        self.values = self.place.read(score, self.tensors, score.everyone())
+
+    def value(self, variables: tuple[Tensor, ...], rows: Rows) -> Tensor:
+        """One number per row, ``(n,)``."""
+        tensors = tuple(rows.pick(t) if len(t) == self.batch else t for t in self.tensors)
+        return self.place.score(self.score_of_model(), variables, tensors, rows)
+
+    def score_of_model(self) -> Score:
+        """The score of the model's own output."""
+        if not isinstance(self.score, Score):
+            message = "A neuron cannot be read while a layer is replaced."
+            raise InputError(message)
+        return self.score
+
+    def read(self, tensors: tuple[Tensor, ...], rows: Rows | None = None) -> tuple[Tensor, ...]:
+        """The layer's values for other inputs."""
+        rows = rows or self.everyone()
+        return self.place.read(self.score_of_model(), tuple(rows.pick(t) if len(t) == 1 else t for t in tensors), rows)

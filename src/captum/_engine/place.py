@@ -1,0 +1,219 @@
+"""Place: where the variable is, or where the score is read: the model's own input, or one side of a module.
+
+Verbs: *read* the values there, *replace* them, *tap* them as differentiable tensors of a forward pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from captum._engine.rows import Rows
+from captum._engine.score import Score
+from captum._engine.values import Leaves, Rebuild, describe
+from captum.errors import InputTypeError, LayerError
+
+Side = Literal["output", "input"]
+Change = Callable[[int, tuple[Tensor, ...]], Sequence[Tensor] | None]
+
+
+class Layer:
+    """One side of a module inside the model.
+
+    A module that runs several times in a forward pass counts with its last run, as :meth:`read` found it.
+
+    Args:
+        module: the module.
+        side: ``"output"``, or ``"input"`` for what the module receives.
+    """
+
+    def __init__(self, module: nn.Module, side: Side = "output") -> None:
+        if not isinstance(module, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]  # users pass names and lists
+            message = f"Expected an nn.Module as layer, got {describe(module)}; pass model.get_submodule(name)."
+            raise LayerError(message) from None
+        self.module = module
+        self.side: Side = side
+        self.uses = 0
+
+    @contextlib.contextmanager
+    def watched(self, change: Change) -> Iterator[None]:
+        """Call ``change(use, values)`` at each run of the module; what it returns takes the values' place."""
+        count = 0
+
+        def visit(value: Any) -> Any:
+            nonlocal count
+            count += 1
+            leaves = Leaves([], [])
+            rebuild = leaves.gather(value, "value")
+            floating = [t.dtype.is_floating_point for t in leaves.tensors]
+            values = tuple(t for t, f in zip(leaves.tensors, floating, strict=True) if f)
+            new = change(count - 1, values)
+            return value if new is None else rebuild(_merged(leaves.tensors, floating, new))
+
+        with contextlib.ExitStack() as stack:
+            handle: RemovableHandle
+            if self.side == "output":
+                handle = self.module.register_forward_hook(lambda _m, _a, output: visit(output))
+            else:
+                handle = self.module.register_forward_pre_hook(
+                    lambda _m, args, keywords: visit((args, keywords)), with_kwargs=True
+                )
+            stack.callback(handle.remove)
+            yield
+        self.uses = count
+
+    def describe(self) -> str:
+        """Name the layer for a message."""
+        return f"the {self.side} of {type(self.module).__name__}"
+
+    def require(self, values: tuple[Tensor, ...] | None, score: Score) -> tuple[Tensor, ...]:
+        """Complain when the forward pass did not come by, or left nothing that can vary."""
+        if values is None:
+            scripted = isinstance(score.forward, (torch.jit.ScriptModule, torch.fx.GraphModule))
+            why = (
+                "The model is scripted or exported, so its layers cannot be watched: explain the eager model."
+                if scripted
+                else "Pass a module object that the forward function really calls (with __call__, not .forward)."
+            )
+            message = f"The forward hook did not obtain any outputs: {self.describe()} was never reached. {why}"
+            raise LayerError(message)
+        if not values:
+            message = f"Expected floating-point tensors at {self.describe()}, found none."
+            raise LayerError(message)
+        return values
+
+
+def _merged(tensors: list[Tensor], floating: list[bool], new: Sequence[Tensor]) -> Iterator[Tensor]:
+    fresh = iter(new)
+    return iter([next(fresh) if f else t for t, f in zip(tensors, floating, strict=True)])
+
+
+class Layers:
+    """The place made of one layer or several: their values side by side in one tuple."""
+
+    def __init__(self, layers: Sequence[nn.Module], side: Side = "output") -> None:
+        self.layers = [Layer(m, side) for m in layers]
+        self.counts: list[int] = []
+
+    def read(self, score: Score, tensors: tuple[Tensor, ...], rows: Rows) -> tuple[Tensor, ...]:
+        """The values at the place for these inputs, detached."""
+        with torch.no_grad():
+            return self.tap(score, tensors, rows)[1]
+
+    def tap(self, score: Score, tensors: tuple[Tensor, ...], rows: Rows) -> tuple[Any, tuple[Tensor, ...]]:
+        """Run the model; return its output and the values at the place as tensors of the graph, ready to differentiate."""
+        seen: dict[int, tuple[Tensor, ...]] = {}
+        with contextlib.ExitStack() as stack:
+            for position, layer in enumerate(self.layers):
+                stack.enter_context(layer.watched(lambda _use, values, p=position: _keep(seen, p, values)))
+            output = score.output(tensors, rows)
+        parts = [layer.require(seen.get(i), score) for i, layer in enumerate(self.layers)]
+        self.counts = [len(p) for p in parts]
+        return output, tuple(t for part in parts for t in part)
+
+    def score(self, score: Score, variables: tuple[Tensor, ...], tensors: tuple[Tensor, ...], rows: Rows) -> Tensor:
+        """One number per row with ``variables`` put in at the place; ``tensors`` are the model's own inputs."""
+        parts = _split(variables, self.counts)
+        with contextlib.ExitStack() as stack:
+            for layer, part in zip(self.layers, parts, strict=True):
+                last = layer.uses - 1
+                stack.enter_context(
+                    layer.watched(lambda use, _v, p=part, n=last: [t.clone() for t in p] if use == n else None)
+                )
+            return score(tensors, rows)
+
+    def group(self, values: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+        """Values side by side as one tuple per layer."""
+        return _split(values, self.counts)
+
+
+def _keep(seen: dict[int, tuple[Tensor, ...]], position: int, values: tuple[Tensor, ...]) -> list[Tensor]:
+    """Keep the values of the latest run; the model goes on with copies, so that in-place code cannot change them."""
+    if torch.is_grad_enabled():
+        values = tuple(v if v.requires_grad else v.detach().requires_grad_() for v in values)
+    seen[position] = values
+    return [v.clone() for v in values]
+
+
+def _split(values: tuple[Tensor, ...], counts: list[int]) -> list[tuple[Tensor, ...]]:
+    out: list[tuple[Tensor, ...]] = []
+    start = 0
+    for count in counts:
+        out.append(values[start : start + count])
+        start += count
+    return out
+
+
+class Neuron:
+    """A score read at a layer: ``selector`` picks one number per row from the layer's value.
+
+    Takes the place of :class:`Score`; the model's own output is computed and ignored.
+
+    Args:
+        score: how to run the model.
+        layer: where to read.
+        selector: int, slice, tuple of ints and slices (slices are summed), or a function of the layer's value.
+    """
+
+    def __init__(self, score: Score, layer: Layers, selector: Any) -> None:
+        self._score = score
+        self._layer = layer
+        self._selector = selector
+        if not callable(selector) and not isinstance(selector, (int, slice, tuple, list)):
+            message = f"Expected as neuron_selector an int, a tuple of ints or slices, or a function; got {describe(selector)}."
+            raise InputTypeError(message)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._score, name)
+
+    def __call__(self, tensors: tuple[Tensor, ...], rows: Rows) -> Tensor:
+        """One number per row, ``(n,)``."""
+        _, values = self._layer.tap(self._score, tensors, rows)
+        return self.pick(values, rows)
+
+    def pick(self, values: tuple[Tensor, ...], rows: Rows) -> Tensor:
+        """Read the selected neuron in the layer's values."""
+        selector: Any = self._selector
+        if callable(selector):
+            picked = selector(values[0] if len(values) == 1 else values)
+            if not isinstance(picked, Tensor) or picked.numel() != rows.count:
+                message = (
+                    f"Expected the neuron_selector function to return a tensor ({rows.count},), got {describe(picked)}."
+                )
+                raise LayerError(message)
+            return picked.reshape(rows.count)
+        if len(values) != 1:
+            message = (
+                f"The layer has {len(values)} tensors: pass a neuron_selector function that picks one number per row."
+            )
+            raise LayerError(message)
+        return select_neuron(values[0], selector, rows)
+
+
+def select_neuron(value: Tensor, selector: Any, rows: Rows) -> Tensor:
+    """Index a layer value ``(n, *)`` and sum what slices leave, to ``(n,)``."""
+    indices = tuple(selector) if isinstance(selector, (tuple, list)) else (selector,)
+    shape = tuple(value.shape)
+    if len(indices) > len(shape) - 1:
+        message = (
+            f"neuron_selector {indices} has {len(indices)} indices; the layer value {shape} takes {len(shape) - 1}."
+        )
+        raise LayerError(message)
+    for index, size in zip(indices, shape[1:], strict=False):
+        if not isinstance(index, slice) and not -size <= int(index) < size:
+            message = f"neuron_selector {indices} is outside the layer value {shape} (dim 0 is the batch)."
+            raise LayerIndexError(message)
+    if len(indices) < len(shape) - 1:
+        message = f"neuron_selector {indices} leaves several neurons of the layer value {shape}: give {len(shape) - 1} indices."
+        raise LayerError(message)
+    picked = value[(slice(None), *indices)]
+    return picked if picked.dim() == 1 else picked.reshape(rows.count, -1).sum(1)
+
+
+class LayerIndexError(LayerError, IndexError):
+    """A neuron index lies outside the layer's value."""

@@ -1,0 +1,83 @@
+"""Rows of a chunk: which of the call's examples each of them belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class Rows:
+    """The examples that the rows of a chunk repeat.
+
+    Args:
+        batch: number of examples ``B`` of the call.
+        index: LongTensor ``(n,)`` on the CPU, the example of each row; None for all examples in order.
+    """
+
+    __slots__ = ("batch", "count", "index")
+
+    def __init__(self, batch: int, index: Tensor | None = None) -> None:
+        self.batch = batch
+        self.index = index
+        self.count = batch if index is None else len(index)
+
+    def pick(self, tensor: Tensor) -> Tensor:
+        """The rows of ``tensor`` ``(B, *)`` or ``(1, *)``, as a tensor ``(n, *)``."""
+        if self.index is None:
+            return tensor if len(tensor) == self.batch else tensor.expand(self.batch, *tensor.shape[1:])
+        if len(tensor) == 1 and self.batch != 1:
+            return tensor.expand(self.count, *tensor.shape[1:])
+        return tensor.index_select(0, self.index.to(tensor.device))
+
+    def spread(self, tensor: Tensor) -> Tensor:
+        """Like :meth:`pick`, but a single row stays one row, for broadcasting without a copy."""
+        return tensor if len(tensor) == 1 else self.pick(tensor)
+
+    def pick_constant(self, value: object) -> object:
+        """A constant of the model for these rows: tensors with one row per example are repeated, all else is unchanged."""
+        if self.index is None or not isinstance(value, Tensor) or value.dim() == 0 or len(value) != self.batch:
+            return value
+        return self.pick(value)
+
+    def pick_list(self, values: list[object]) -> list[object]:
+        """The entries of a list with one entry per example, one for each row."""
+        return values if self.index is None else [values[i] for i in self.index.tolist()]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A run of (variant, example) pairs that is evaluated in one forward pass.
+
+    Attributes:
+        start: position of the first pair in the order of the sweep.
+        stop: position after the last pair.
+        rows: the example of each pair.
+        variants: LongTensor ``(n,)`` on the CPU, the variant of each pair.
+    """
+
+    start: int
+    stop: int
+    rows: Rows
+    variants: Tensor
+
+    @property
+    def count(self) -> int:
+        """Number of pairs."""
+        return self.stop - self.start
+
+    def of(self, values: Tensor, like: Tensor) -> Tensor:
+        """The entry of ``values`` ``(K,)`` for each pair, shaped ``(n, 1, …)`` to multiply tensors like ``like``."""
+        picked = values[self.variants].to(like.device)
+        return picked.reshape(-1, *([1] * (like.dim() - 1)))
+
+
+def fold(total: Tensor, chunk: Chunk, values: Tensor) -> Tensor:
+    """Add ``values`` ``(n, *)`` to the rows of ``total`` ``(B, *)`` that they belong to; in place unless a graph is kept."""
+    if len(total) == 1:
+        values = values.sum(0, keepdim=True)
+        return total + values if values.requires_grad else total.add_(values)
+    index = chunk.rows.index
+    place = torch.arange(len(total), device=total.device) if index is None else index.to(total.device)
+    return total.index_add(0, place, values) if values.requires_grad else total.index_add_(0, place, values)

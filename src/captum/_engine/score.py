@@ -1,0 +1,174 @@
+"""Score: forward function + constant arguments + target → one number per row."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum._engine.rows import Rows
+from captum._engine.target import ARGMAX, argmax_of, one_per_row, parse_target, select
+from captum._engine.values import Inputs, describe, is_mapping, is_record, parse_constants, takes_nothing
+from captum.errors import InputTypeError, OutputError
+
+Forward = Callable[..., Any]
+
+
+def read_output(output: Any) -> Tensor:
+    """The tensor of scores in a model's output: itself, ``.logits``, or the only floating-point tensor."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, (bool, int, float)):
+        return torch.tensor(output)
+    parts = _parts(output)
+    logits = parts.get("logits")
+    if isinstance(logits, Tensor):
+        return logits
+    floating = [v for v in parts.values() if isinstance(v, Tensor) and v.dtype.is_floating_point]
+    if len(floating) == 1:
+        return floating[0]
+    listed = ", ".join(f"{k}: {describe(v)}" for k, v in parts.items()) or describe(output)
+    message = (
+        f"Expected a model output with one tensor of scores, got a {type(output).__name__} with {listed}. "
+        "Choose one with a target function, such as target=lambda out: out[0][:, 3], or wrap the forward function."
+    )
+    raise OutputError(message)
+
+
+def _parts(output: Any) -> dict[str, Any]:
+    if is_mapping(output):
+        return dict(output)
+    if isinstance(output, (list, tuple)):
+        fields = getattr(output, "_fields", range(len(output)))
+        return {str(k): v for k, v in zip(fields, output, strict=True)}
+    if is_record(output):
+        return {k: getattr(output, k) for k in output.__dataclass_fields__}
+    return {}
+
+
+class Score:
+    """What is explained: the model with its constants and target, as one number per row.
+
+    Args:
+        forward: the user's model or function.
+        inputs: the parsed inputs of the call.
+        target: any form of ``docs/conventions.md``.
+        additional_forward_args: constants of the model; tensors with one row per example follow the examples.
+    """
+
+    __slots__ = ("constants", "forward", "inputs", "nothing", "target")
+
+    def __init__(
+        self, forward: Forward, inputs: Inputs, target: Any = None, additional_forward_args: Any = None
+    ) -> None:
+        self.forward = forward
+        self.inputs = inputs
+        self.constants = parse_constants(additional_forward_args)
+        self.nothing = takes_nothing(forward)
+        if not callable(forward):
+            message = f"Expected a model or a function as forward_func, got {describe(forward)}."
+            raise InputTypeError(message)
+        if inputs.batch == 0:
+            message = "The batch is empty: inputs have 0 rows in dim 0. Pass at least one example."
+            raise InputTypeError(message)
+        self.target = parse_target(target, inputs.batch)
+
+    @property
+    def batch(self) -> int:
+        """Number of examples."""
+        return self.inputs.batch
+
+    def everyone(self) -> Rows:
+        """All examples, each once."""
+        return Rows(self.batch)
+
+    def output(self, tensors: tuple[Tensor, ...], rows: Rows) -> Any:
+        """The model's own output for these inputs, whatever its type."""
+        if self.nothing:
+            return self.forward()
+        args, keywords = self.inputs.arguments(tensors)
+        constants = tuple(rows.pick_constant(c) for c in self.constants) if rows.index is not None else self.constants
+        return self.forward(*args, *constants, **keywords)
+
+    def select(self, output: Any, rows: Rows) -> Tensor:
+        """The target's part of a model output; may leave more than one number per row."""
+        if isinstance(self.target, str):
+            self.target = argmax_of(read_output(output)) if rows.index is None else self.resolve()
+        if callable(self.target) and not hasattr(self.target, "select"):
+            return read_output(self.target(output))
+        return select(read_output(output), self.target, rows)
+
+    def __call__(self, tensors: tuple[Tensor, ...], rows: Rows) -> Tensor:
+        """One number per row, ``(n,)``."""
+        return self.read(self.output(tensors, rows), rows)
+
+    def read(self, output: Any, rows: Rows) -> Tensor:
+        """One number per row from a model output, ``(n,)``."""
+        values = self.select(output, rows)
+        if values.dim() == 1 and len(values) == rows.count:
+            return values
+        return one_per_row(values, values if callable(self.target) else read_output(output), self.target, rows)
+
+    def resolve(self) -> Any:
+        """Fix ``target='argmax'`` to the classes that the model predicts for the inputs."""
+        if self.target == ARGMAX and isinstance(self.target, str):
+            with torch.no_grad():
+                self.target = argmax_of(read_output(self.output(self.inputs.tensors, self.everyone())))
+        return self.target
+
+    def modules(self) -> list[torch.nn.Module]:
+        """The modules of the forward function that can be found: its own, or those that a function closes over."""
+        return find_modules(self.forward)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """The state that a call needs: eager code for compiled models, gradients through RNNs on CUDA."""
+        with contextlib.ExitStack() as stack:
+            if torch.is_inference_mode_enabled():
+                stack.enter_context(torch.inference_mode(False))
+            if "torch._dynamo.eval_frame" in sys.modules and _is_compiled(self):
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            if self.inputs.tensors[0].is_cuda and any(isinstance(m, torch.nn.RNNBase) for m in self.modules()):
+                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            yield
+
+    def needs_context(self) -> bool:
+        """Tell whether :meth:`running` has anything to do."""
+        cuda = self.inputs.tensors[0].is_cuda
+        return cuda or "torch._dynamo.eval_frame" in sys.modules or torch.is_inference_mode_enabled()
+
+
+def find_modules(forward: Any) -> list[torch.nn.Module]:
+    """All modules below a model, a bound method of one, or a function that closes over some."""
+    if isinstance(forward, torch.nn.Module):
+        return list(forward.modules())
+    owners = [getattr(forward, "__self__", None), getattr(forward, "func", None)]
+    owners += [cell.cell_contents for cell in getattr(forward, "__closure__", None) or () if _filled(cell)]
+    found: dict[int, torch.nn.Module] = {}
+    for owner in owners:
+        if isinstance(owner, torch.nn.Module):
+            found.update({id(m): m for m in owner.modules()})
+    return list(found.values())
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+def _is_compiled(score: Score) -> bool:
+    """Compiled code would hide its operators from hooks and modes; a plain function may close over a compiled one."""
+    from torch._dynamo.eval_frame import OptimizedModule
+
+    modules = score.modules()
+    return (
+        not modules
+        or any(isinstance(m, OptimizedModule) for m in modules)
+        or hasattr(score.forward, "_torchdynamo_orig_callable")
+    )
