@@ -11,7 +11,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import ParamSpec, TypeVar, overload
+from typing import ParamSpec, Self, TypeVar, overload
 
 __all__ = ["TimedLog", "disable_detailed_logging", "log", "log_usage", "patch_methods", "set_environment"]
 
@@ -33,7 +33,7 @@ class TimedLog:
     def __init__(self, *args: object, **kwargs: object) -> None:
         """Take whatever describes the event."""
 
-    def __enter__(self) -> TimedLog:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -70,7 +70,7 @@ class _Decorator:
         return calling
 
 
-def log_usage(*log_args: object, **log_kwargs: object) -> _Decorator:
+def log_usage(*log_args: object, **log_kwargs: object) -> _Decorator:  # noqa: ARG001 - hooks that a platform reads
     """Decorate a function whose calls are recorded; here the call goes straight through.
 
     The plain function stays reachable as ``__wrapped__``; a coroutine function stays a coroutine function.

@@ -1,8 +1,8 @@
-"""Running statistics: each sees one sample at a time and keeps nothing but its sums.
+r"""Running statistics: each sees one sample at a time and keeps nothing but its sums.
 
 Mean, spread and their kin are views of one :class:`Moments` accumulator, which a summarizer shares among them. It keeps
-the count :math:`n`, the mean :math:`m` and :math:`M = \\sum_i (x_i - m)^2` in double precision and updates them by
-Welford's rule, :math:`m \\mathrel{+}= d / n` and :math:`M \\mathrel{+}= d\\,(x - m)`, where :math:`d` is the distance
+the count :math:`n`, the mean :math:`m` and :math:`M = \sum_i (x_i - m)^2` in double precision and updates them by
+Welford's rule, :math:`m \mathrel{+}= d / n` and :math:`M \mathrel{+}= d\,(x - m)`, where :math:`d` is the distance
 of the new sample from the mean before it.
 """
 
@@ -123,12 +123,14 @@ class Moments(Stat):
         self.init()
 
     def init(self) -> None:
+        """Forget all samples."""
         self.count = 0
         self.mean: Tensor | None = None
         self.squares: Tensor | None = None
         self.dtype = torch.float64
 
     def update(self, x: Tensor) -> None:
+        """Take one sample."""
         # Some accelerators have no double precision; there single precision is the widest there is.
         wide = x.detach().to(torch.float32 if x.device.type == "mps" else torch.float64)
         self.count += 1
@@ -141,6 +143,7 @@ class Moments(Stat):
         self.squares = self.squares + before * (wide - self.mean)
 
     def get(self) -> int:
+        """Return the number of samples."""
         return self.count
 
 
@@ -152,10 +155,12 @@ class _FromMoments(Stat):
         self.init()
 
     def init(self) -> None:
+        """Forget all samples."""
         self._own = Moments() if self._owner is None else None
         self._moments = self._own or self._get_stat(Moments())
 
     def update(self, x: Tensor) -> None:
+        """Take one sample."""
         if self._own is not None:
             self._own.update(x)
 
@@ -171,11 +176,12 @@ class Count(_FromMoments):
         super().__init__(name)
 
     def get(self) -> int | None:
+        """Return the value so far, ``None`` before the first sample."""
         return self._moments.count or None
 
 
 class Mean(_FromMoments):
-    """Average of the samples, :math:`\\frac1n \\sum_i x_i`, in their dtype (double for integers).
+    r"""Average of the samples, :math:`\frac1n \sum_i x_i`, in their dtype (double for integers).
 
     Args:
         name: key in the summary; default ``"mean"``.
@@ -185,12 +191,13 @@ class Mean(_FromMoments):
         super().__init__(name)
 
     def get(self) -> Tensor | None:
+        """Return the value so far, ``None`` before the first sample."""
         mean = self._moments.mean
         return None if mean is None else mean.to(self._moments.dtype, copy=True)
 
 
 class MSE(_FromMoments):
-    """Summed squared deviation from the mean, :math:`\\sum_i (x_i - \\bar x)^2`, in the samples' dtype.
+    r"""Summed squared deviation from the mean, :math:`\sum_i (x_i - \bar x)^2`, in the samples' dtype.
 
     Args:
         name: key in the summary; default ``"mse"``.
@@ -200,6 +207,7 @@ class MSE(_FromMoments):
         super().__init__(name)
 
     def get(self) -> Tensor | None:
+        """Return the value so far, ``None`` before the first sample."""
         squares = self._moments.squares
         return None if squares is None else squares.to(self._moments.dtype, copy=True)
 
@@ -226,7 +234,7 @@ class _Spread(_FromMoments):
 
 
 class Var(_Spread):
-    """Variance, :math:`\\frac{1}{n - k} \\sum_i (x_i - \\bar x)^2` with :math:`k` = ``order``, in double precision.
+    r"""Variance, :math:`\frac{1}{n - k} \sum_i (x_i - \bar x)^2` with :math:`k` = ``order``, in double precision.
 
     As long as there are at most ``order`` samples it is 0.
 
@@ -236,6 +244,7 @@ class Var(_Spread):
     """
 
     def get(self) -> Tensor | None:
+        """Return the value so far, ``None`` before the first sample."""
         return self._variance()
 
 
@@ -250,12 +259,13 @@ class StdDev(_Spread):
     _word = "std_dev"
 
     def get(self) -> Tensor | None:
+        """Return the value so far, ``None`` before the first sample."""
         variance = self._variance()
         return None if variance is None else variance.sqrt()
 
 
 class GeneralAccumFn(Stat):
-    """Fold of the samples by a function of two tensors, :math:`f(\\dots f(f(x_1, x_2), x_3) \\dots, x_n)`.
+    r"""Fold of the samples by a function of two tensors, :math:`f(\dots f(f(x_1, x_2), x_3) \dots, x_n)`.
 
     Args:
         fn: takes the fold so far and a sample, returns the new fold; all of one shape.
@@ -268,13 +278,16 @@ class GeneralAccumFn(Stat):
         self.result: Tensor | None = None
 
     def init(self) -> None:
+        """Forget all samples."""
         self.result = None
 
     def update(self, x: Tensor) -> None:
+        """Take one sample."""
         sample = x.detach()
         self.result = sample.clone() if self.result is None else self.fn(self.result, sample)
 
     def get(self) -> Tensor | None:
+        """Return the value so far, ``None`` before the first sample."""
         return self.result
 
     def __eq__(self, other: object) -> bool:
@@ -320,6 +333,7 @@ class Sum(GeneralAccumFn):
         super().__init__(add_fn, name)
 
     def update(self, x: Tensor) -> None:
+        """Take one sample."""
         super().update(x.to(torch.int64) if x.dtype == torch.bool else x)
 
 

@@ -49,7 +49,7 @@ def summary_of(stat: Stat, samples: Tensor) -> dict[str, object]:
     return summary
 
 
-@pytest.mark.parametrize("stat, oracle", ORACLES, ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize(("stat", "oracle"), ORACLES, ids=lambda value: getattr(value, "name", ""))
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 def test_statistics_equal_numpy(stat: Stat, oracle, offset: float) -> None:
     samples = torch.randn(17, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) + offset
@@ -62,11 +62,12 @@ def test_spread_survives_a_large_mean() -> None:
     assert summary_of(Var(), samples)["variance"] == pytest.approx(2 / 3, abs=1e-12)
 
 
-@pytest.mark.parametrize("stat, name", [
+@pytest.mark.parametrize(("stat", "name"), [
     (Mean(), "mean"), (Count(), "count"), (MSE(), "mse"), (Min(), "min"), (Max(), "max"), (Sum(), "sum"),
     (Var(), "variance"), (Var(order=1), "sample_variance"), (Var(order=2), "variance(2)"),
     (StdDev(), "std_dev"), (StdDev(order=1), "sample_std_dev"), (StdDev(order=2), "std_dev(2)"),
-    (Var("spread", 1), "spread"), (GeneralAccumFn(torch.minimum), "generalaccumfn"), (Stat(), "stat"), (Stat(a=1), "stat(a=1)"),
+    (Var("spread", 1), "spread"), (GeneralAccumFn(torch.minimum), "generalaccumfn"), (Stat(), "stat"),
+    (Stat(a=1), "stat(a=1)"),
 ])  # fmt: skip
 def test_names(stat: Stat, name: str) -> None:
     assert stat.name == name

@@ -64,7 +64,7 @@ def test_given_statistics_are_copied() -> None:
 
 
 @pytest.mark.parametrize(
-    "before, after",
+    ("before", "after"),
     [
         (torch.ones(2), (torch.ones(2),)),
         ((torch.ones(2),), torch.ones(2)),
@@ -127,8 +127,10 @@ def test_classes_go_by_value(labels) -> None:
     assert summarizer.summary[0]["mean"].tolist() == [3.5, 5.5]
 
 
-@pytest.mark.parametrize("label, key", [
-    ("cat", "cat"), (["cat"], "cat"), (("cat", 1), ("cat", 1)), (torch.tensor(2), 2), (torch.tensor([2]), 2), (np.int64(2), 2), (7, 7),
+@pytest.mark.parametrize(("label", "key"), [
+    ("cat", "cat"), (["cat"], "cat"), (("cat", 1), ("cat", 1)), (torch.tensor(2), 2), (torch.tensor([2]), 2),
+    (np.int64(2), 2),
+    (7, 7),
 ])  # fmt: skip
 def test_one_label_for_all_rows(label, key) -> None:
     summarizer = ClassSummarizer([Mean()])
@@ -155,7 +157,7 @@ def test_without_labels_it_is_a_plain_summarizer() -> None:
 
 
 @pytest.mark.parametrize(
-    "x, labels, text",
+    ("x", "labels", "text"),
     [
         (ROWS, [0, 1], "1 or 3 in number"),
         (ROWS, torch.zeros(2, 2), "1 or 3 in number"),
