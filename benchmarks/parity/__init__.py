@@ -1,0 +1,1 @@
+"""Parity: the same cases run in the published package and here, compared number by number."""
