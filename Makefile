@@ -41,11 +41,11 @@ format: $(VENV)/dev.stamp  ## put the code into the form that `check` asks for
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/dev.stamp $(UPSTREAM)/upstream.stamp  ## speed and memory against upstream and against bare torch
-	$(BIN)/python benchmarks/run.py
+bench: $(VENV)/dev.stamp  ## speed and memory against upstream (in .venv-upstream) and against bare torch
+	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks.bench
 
-parity: $(VENV)/dev.stamp $(UPSTREAM)/upstream.stamp  ## the same cases in upstream and here; the largest difference per method
-	$(BIN)/python benchmarks/parity.py
+parity: $(VENV)/dev.stamp  ## the same cases in upstream (in .venv-upstream) and here; the largest difference per method
+	$(BIN)/python -m benchmarks.parity
 
 docs: $(VENV)/dev.stamp  ## docs/reference from the docstrings; examples run and links resolve
 	$(BIN)/python docs/build.py
@@ -70,8 +70,3 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt $(VENV)/build.stamp
 $(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/build.stamp
 	$(BIN)/python $(PIP) --no-build-isolation -e '.[dev]'
 	@touch $@ $(VENV)/demo.stamp
-
-$(UPSTREAM)/upstream.stamp: constraints.txt
-	test -x $(UPSTREAM)/bin/python || $(PYTHON) -m venv $(UPSTREAM)
-	$(UPSTREAM)/bin/python $(PIP) captum==0.9.0 scikit-learn transformers
-	@touch $@
