@@ -14,12 +14,15 @@ from captum.attr.visualization.image import (
 )
 from captum.attr.visualization.masks import draw_mask_border, draw_mask_legend
 from captum.attr.visualization.scaling import VisualizeSign
+from captum.attr.visualization.timeseries import TimeseriesVisualizationMethod, visualize_timeseries_attr
 
 __all__ = [
     "ImageVisualizationMethod",
+    "TimeseriesVisualizationMethod",
     "VisualizeSign",
     "draw_mask_border",
     "draw_mask_legend",
     "visualize_image_attr",
     "visualize_image_attr_multiple",
+    "visualize_timeseries_attr",
 ]

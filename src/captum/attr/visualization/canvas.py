@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from captum.attr.visualization.scaling import VisualizeSign
 from captum.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
@@ -107,20 +108,29 @@ def value_map() -> Colormap:
 
 
 @lru_cache(maxsize=1)
-def red_white_green() -> Colormap:
-    """The map of ``sign="all"`` in the ``visualize_*`` functions."""
+def _red_white_green() -> Colormap:
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("RdWhGn", ["red", "white", "green"])
 
 
-def named_map(cmap: str | Colormap | None, default: Colormap | None = None) -> Colormap:
+_SIGN_MAPS = {
+    VisualizeSign.positive: "Greens",
+    VisualizeSign.negative: "Reds",
+    VisualizeSign.absolute_value: "Blues",
+}
+
+
+def sign_map(sign: VisualizeSign) -> Colormap:
+    """The colours of the ``visualize_*`` functions, where none are asked for."""
+    return _red_white_green() if sign is VisualizeSign.all else named_map(_SIGN_MAPS[sign])
+
+
+def named_map(cmap: str | Colormap) -> Colormap:
     """A colour map by name or as itself."""
     from matplotlib import colormaps
     from matplotlib.colors import Colormap
 
-    if cmap is None and default is not None:
-        return default
     if isinstance(cmap, Colormap):
         return cmap
     try:
@@ -171,6 +181,16 @@ def tidy_axes(axes: Axes, *, spines: Iterable[str] = ("bottom",), grid: bool = F
     axes.set_axisbelow(True)
     if grid:
         axes.grid(visible=True, axis="x", color=RULE, linewidth=0.6, alpha=0.7)
+
+
+def strip_below(axes: Axes, pad: float) -> Axes:
+    """Axes below, as wide as the picture and a twentieth as high, ``pad`` inches away."""
+    from mpl_toolkits.axes_grid1 import axes_divider
+
+    # mpl_toolkits has no types
+    divider = axes_divider.make_axes_locatable(axes)
+    append: Callable[..., Axes] = divider.append_axes  # pyright: ignore[reportUnknownVariableType]
+    return append("bottom", size="5%", pad=pad)
 
 
 def heading(axes: Axes, text: str | None, *, size: float = 10.5, weight: str = "normal") -> None:

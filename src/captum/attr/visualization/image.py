@@ -25,7 +25,7 @@ from captum.attr.visualization.scaling import VisualizeSign, normalize_attributi
 from captum.errors import InputError, InputTypeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
     from matplotlib.axes import Axes
@@ -50,11 +50,6 @@ class ImageVisualizationMethod(Enum):
 
 _Method = ImageVisualizationMethod
 _ONE_SIGNED = (_Method.masked_image, _Method.alpha_scaling)
-_DEFAULT_MAPS = {
-    VisualizeSign.positive: "Greens",
-    VisualizeSign.negative: "Reds",
-    VisualizeSign.absolute_value: "Blues",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +83,7 @@ def _prepare(
         others = ", ".join(member.name for member in VisualizeSign if member is not VisualizeSign.all)
         message = f"method {chosen.name!r} shows magnitudes; choose a sign other than 'all': {others}."
         raise InputError(message)
-    default = canvas.red_white_green() if part is VisualizeSign.all else canvas.named_map(_DEFAULT_MAPS[part])
-    colours = canvas.named_map(cmap, default)
+    colours = canvas.named_map(cmap) if cmap is not None else canvas.sign_map(part)
     pixels = None if original_image is None else as_numpy(original_image, "original_image")
     if chosen is _Method.original_image or attr is None:
         shown = None if pixels is None else displayable(channels_last(pixels, "original_image"))
@@ -139,11 +133,7 @@ def _decorate(axes: Axes, figure: Figure, mappable: AxesImage | None, note: str 
         if note:
             axes.set_xlabel(note, fontsize="small")
         return
-    from mpl_toolkits.axes_grid1.axes_divider import AxesDivider
-
-    # mpl_toolkits has no types
-    append: Callable[..., Axes] = AxesDivider(axes).append_axes  # pyright: ignore[reportUnknownVariableType]
-    below = append("bottom", size="5%", pad=0.1)
+    below = canvas.strip_below(axes, pad=0.1)
     if mappable is None:
         below.axis("off")
         return

@@ -47,7 +47,7 @@ def shorten(text: str, longest: int = 38) -> str:
     """The text on one line, its middle replaced by an ellipsis where it is too long.
 
     >>> shorten("a_very_long_feature_name", 12)
-    'a_very…_name'
+    'a_very_…name'
     """
     text = visible(text)
     if len(text) <= longest:
