@@ -203,12 +203,16 @@ def _find(model: nn.Module, name: str) -> tuple[nn.Module, str, nn.Module]:
         parent = model.get_submodule(path)
         layer = parent.get_submodule(attribute)
     except AttributeError as fault:
-        modules: Iterable[tuple[str, nn.Module]] = model.named_modules()
-        kinds = (nn.Embedding, nn.EmbeddingBag)
-        known = ", ".join(repr(place) for place, module in modules if isinstance(module, kinds)) or "none"
+        modules = model.named_modules()
+        known = _embedding_names(modules)  # pyright: ignore[reportUnknownArgumentType] - torch leaves it open
         message = f"{type(model).__name__} has no layer {name!r}; its embedding layers: {known}"
         raise UnknownLayerError(message) from fault
     if not attribute:
         message = "embedding_layer_name is empty; give the dotted path of the layer inside the model"
         raise UnknownLayerError(message)
     return parent, attribute, layer
+
+
+def _embedding_names(modules: Iterable[tuple[str, nn.Module]]) -> str:
+    kinds = (nn.Embedding, nn.EmbeddingBag)
+    return ", ".join(repr(name) for name, module in modules if isinstance(module, kinds)) or "none"
