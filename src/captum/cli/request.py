@@ -1,0 +1,114 @@
+"""What the user asks for, checked before anything slow begins."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from captum.attr.registry import Method, find_method
+from captum.cli.models import Subject
+from captum.errors import InputError
+
+__all__ = ["SMOOTHINGS", "Request", "request", "settings", "target_index", "unused"]
+
+SMOOTHINGS = ("smoothgrad", "smoothgrad_sq", "vargrad")
+_SMOOTHING_ARGUMENTS = ("nt_samples", "nt_samples_batch_size", "seed", "stdevs")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One method, alone or averaged over noisy copies of the input."""
+
+    method: Method
+    smoothing: str | None = None
+
+    @property
+    def key(self) -> str:
+        """A name for files."""
+        return f"{self.method.name}_{self.smoothing}" if self.smoothing else self.method.name
+
+    @property
+    def title(self) -> str:
+        """A name for readers."""
+        return f"{self.method.title} + {self.smoothing}" if self.smoothing else self.method.title
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What may be set."""
+        return (*self.method.parameters(), *(_SMOOTHING_ARGUMENTS if self.smoothing else ()))
+
+
+def request(text: str) -> Request:
+    """Read ``NAME`` or ``NAME+SMOOTHING``.
+
+    >>> request("saliency+vargrad").key
+    'saliency_vargrad'
+    """
+    name, plus, smoothing = text.partition("+")
+    if plus and smoothing not in SMOOTHINGS:
+        message = f"there is no averaging {smoothing!r}: write {name}+{f', {name}+'.join(SMOOTHINGS)}"
+        raise InputError(message)
+    return Request(find_method(name), smoothing or None)
+
+
+def settings(pairs: Iterable[str], **options: object) -> dict[str, object]:
+    """Read ``KEY=VALUE`` pairs; a value is a Python literal, or else text. Options that are ``None`` are left out.
+
+    >>> settings(["n_steps=20", "method=riemann_trapezoid"], n_samples=None)
+    {'n_steps': 20, 'method': 'riemann_trapezoid'}
+    """
+    found = {name: value for name, value in options.items() if value is not None}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            message = f"--set takes KEY=VALUE, such as n_steps=100; got {pair!r}"
+            raise InputError(message)
+        try:
+            found[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[key] = value
+    return found
+
+
+def unused(given: Mapping[str, object], requests: Iterable[Request]) -> None:
+    """Refuse arguments that none of the methods takes."""
+    accepted = sorted({name for one in requests for name in one.arguments} - {"inputs", "target"})
+    strange = [name for name in given if name not in accepted]
+    if strange:
+        message = f"no chosen method takes {', '.join(strange)}; they take {', '.join(accepted)}"
+        raise InputError(message)
+
+
+def target_index(text: str, subject: Subject, best: int, classes: int) -> int:
+    """Return the class that a number, a class name or ``argmax`` means.
+
+    Args:
+        text: What the user typed.
+        subject: The model with its class names.
+        best: The likeliest class.
+        classes: How many there are.
+
+    Raises:
+        InputError: No class, or more than one, is meant.
+    """
+    if text == "argmax":
+        return best
+    if text.lstrip("-").isdecimal():
+        index = int(text)
+        if not 0 <= index < classes:
+            message = f"--target {index} is outside the model's classes 0 to {classes - 1}"
+            raise InputError(message)
+        return index
+    wanted = text.casefold()
+    named = {index: label.casefold() for index, label in subject.labels.items()}
+    found = [index for index, label in named.items() if label == wanted]
+    found = found or [index for index, label in named.items() if wanted in label]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        some = ", ".join(f"{index} ({subject.label(index)})" for index in found[:5])
+        message = f"--target {text!r} fits several classes: {some}; give a number"
+    else:
+        message = f"no class of {subject.name} is called {text!r}; give its number, 0 to {classes - 1}"
+    raise InputError(message)

@@ -1,0 +1,236 @@
+"""From an order to its pictures: one forward pass to see what the model says, then one explanation per method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import torch
+from torch import Tensor
+
+import captum
+from captum.attr.explaining import explain
+from captum.attr.explanation import Explanation
+from captum.cli.models import Subject
+from captum.cli.photo import references
+from captum.cli.request import Request, request, target_index, unused
+from captum.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Finding", "Order", "Outcome", "Prediction", "carry_out"]
+
+_TOP = 5
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be explained, and how.
+
+    Args:
+        photo: The picture.
+        title: What to call it.
+        methods: Methods as typed.
+        target: Class as typed.
+        folder: Where the results go.
+        layer: Path of a module for layer methods; ``None`` for the model's late layer.
+        seed: Seed of random methods.
+        settings: Further arguments, each given to the methods that take it.
+        save: Whether to save the explanations themselves.
+    """
+
+    photo: Image
+    title: str
+    methods: tuple[str, ...]
+    target: str = "argmax"
+    folder: Path = Path("captum-output")
+    layer: str | None = None
+    seed: int = 0
+    settings: Mapping[str, object] = field(default_factory=dict[str, object])
+    save: bool = False
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """The methods, read; one named twice counts once."""
+        return tuple(dict.fromkeys(request(text) for text in self.methods))
+
+    def check(self) -> None:
+        """Refuse what can be refused before a model is loaded."""
+        unused(self.settings, self.requests)
+        if self.folder.exists() and not self.folder.is_dir():
+            message = f"--out {self.folder} is a file; name a folder"
+            raise InputError(message)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class and how likely the model thinks it is."""
+
+    index: int
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one method found, and the picture of it."""
+
+    request: Request
+    explanation: Explanation
+    picture: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything an order brought."""
+
+    order: Order
+    subject: Subject
+    predictions: tuple[Prediction, ...]
+    target: Prediction
+    findings: tuple[Finding, ...]
+    page: Path
+
+    def as_json(self) -> dict[str, object]:
+        """Return the outcome as plain values."""
+        return {
+            "version": captum.__version__,
+            "photo": self.order.title,
+            "model": self.subject.name,
+            "target": vars(self.target),
+            "predictions": [vars(prediction) for prediction in self.predictions],
+            "methods": [_finding_as_json(finding) for finding in self.findings],
+            "page": str(self.page),
+        }
+
+
+def _finding_as_json(finding: Finding) -> dict[str, object]:
+    explanation = finding.explanation
+    residual = explanation.residual
+    return {
+        "method": finding.request.method.name,
+        "smoothing": finding.request.smoothing,
+        "layer": explanation.layer,
+        "seconds": round(explanation.seconds, 3),
+        "completeness_residual": None if residual is None else float(residual[0]),
+        "picture": str(finding.picture),
+    }
+
+
+def carry_out(order: Order, subject: Subject, out: TextIO) -> Outcome:
+    """Explain a photo.
+
+    Args:
+        order: What is asked for.
+        subject: The model.
+        out: Where to say what is going on.
+
+    Returns:
+        Predictions, explanations and the files written.
+
+    Raises:
+        InputError: The order does not fit the model.
+    """
+    from captum.cli.page import write_page
+    from captum.cli.picture import draw
+    from captum.cli.progress import Progress
+
+    layer = _layer(order, subject)
+    inputs = subject.prepare(order.photo)
+    probabilities = _probabilities(subject, inputs)
+    ranked = [int(i) for i in probabilities.argsort(descending=True)]
+    predictions = [Prediction(i, subject.label(i), float(probabilities[i])) for i in ranked]
+    index = target_index(order.target, subject, ranked[0], len(ranked))
+    target = next(prediction for prediction in predictions if prediction.index == index)
+    _say_predictions(predictions[:_TOP], target, subject, out)
+    order.folder.mkdir(parents=True, exist_ok=True)
+    findings: list[Finding] = []
+    with Progress(len(order.requests), out) as progress:
+        for one in order.requests:
+            progress.begin(one.title)
+            explanation = _explain(order, subject, one, inputs, index, layer)
+            picture = order.folder / f"{one.key}.png"
+            draw(order, subject, one, explanation, target).savefig(picture, dpi=120)  # pyright: ignore[reportUnknownMemberType] - matplotlib leaves **kwargs open
+            if order.save:
+                explanation.save(order.folder / one.key)
+            findings.append(Finding(one, explanation, picture))
+            progress.end(one.title, explanation.seconds)
+    page = order.folder / "index.html"
+    outcome = Outcome(order, subject, tuple(predictions[:_TOP]), target, tuple(findings), page)
+    write_page(outcome)
+    _say_files(outcome, out)
+    return outcome
+
+
+def _layer(order: Order, subject: Subject) -> str | None:
+    """The layer of layer methods, which has to exist."""
+    if order.layer is None:
+        needed = any("layer" in one.method.needs for one in order.requests)
+        return subject.late_layer() if needed else None
+    modules = subject.modules()
+    if order.layer in modules and order.layer:
+        return order.layer
+    from difflib import get_close_matches
+
+    close = get_close_matches(order.layer, modules, n=3, cutoff=0.3) or list(modules)[1:4]
+    message = f"{subject.name} has no layer {order.layer!r}; near it: {', '.join(close)}"
+    raise InputError(message)
+
+
+def _probabilities(subject: Subject, inputs: Tensor) -> Tensor:
+    """What the model says about the photo, ``(classes,)``."""
+    with torch.no_grad():
+        output: object = subject.model(inputs)
+    logits: object = getattr(output, "logits", output)
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 1:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        message = (
+            f"{subject.name} must return one score per class, (1, classes), for {tuple(inputs.shape)}; got {found}"
+        )
+        raise InputError(message)
+    row = logits[0].double()
+    is_distribution = bool((row >= 0).all()) and abs(float(row.sum()) - 1) < 1e-3 and len(row) > 1
+    return row if is_distribution else row.softmax(0)
+
+
+def _explain(
+    order: Order, subject: Subject, one: Request, inputs: Tensor, index: int, layer: str | None
+) -> Explanation:
+    given = {"seed": order.seed, **order.settings}
+    own = one.method.parameters()
+    arguments: dict[str, object] = {name: value for name, value in given.items() if name in own}
+    baselines = arguments.pop(
+        "baselines", references(order.photo, subject) if "baselines" in one.method.needs else None
+    )
+    tunnel = {name: value for name, value in given.items() if name in one.arguments and name not in own}
+    return explain(
+        subject.model,
+        inputs,
+        one.method.name,
+        index,
+        layer=layer if "layer" in one.method.needs else None,
+        baselines=baselines,
+        noise_tunnel={"nt_type": one.smoothing, **tunnel} if one.smoothing else None,
+        class_names=dict(subject.labels) or None,
+        modality="image",
+        neuron_selector=arguments.pop("neuron_selector", None),
+        **arguments,
+    )
+
+
+def _say_predictions(best: list[Prediction], target: Prediction, subject: Subject, out: TextIO) -> None:
+    print(f"{subject.name} sees:", file=out)
+    for prediction in best:
+        bar = "█" * round(30 * prediction.probability)
+        print(f"  {prediction.probability:7.2%}  {prediction.name:<28.28}  {bar}".rstrip(), file=out)
+    print(f"Explaining {target.name!r} (class {target.index}).", file=out)
+
+
+def _say_files(outcome: Outcome, out: TextIO) -> None:
+    print("Written:", file=out)
+    for finding in outcome.findings:
+        print(f"  {finding.picture}", file=out)
+    print(f"  {outcome.page}   all of it on one page: open it in a browser", file=out)
