@@ -6,7 +6,7 @@ What a target may be is said once, in ``docs/conventions.md``; the table of form
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,6 +32,11 @@ class TargetObject(Protocol):
         ...
 
 
+def is_target_object(target: object) -> TypeGuard[TargetObject]:
+    """Tell whether a target reads the output itself; a tensor has a ``select`` of its own and does not."""
+    return isinstance(target, TargetObject) and not isinstance(target, Tensor)
+
+
 def hint(output: Tensor, batch: int) -> str:
     """Say which targets fit an output of this shape."""
     shape = tuple(output.shape)
@@ -42,7 +47,7 @@ def hint(output: Tensor, batch: int) -> str:
 
 def parse_target(target: Any, batch: int) -> Any:
     """Check the form of ``target`` and bring it to None, int, tuple, LongTensor ``(B,)``, list of tuples, str or callable."""
-    if target is None or (type(target) is int) or isinstance(target, TargetObject):
+    if target is None or (type(target) is int) or is_target_object(target):
         return target
     if isinstance(target, (bool, np.bool_)):
         message = f"Expected as target {FORMS}; got a bool, which would be taken for 0 or 1: pass int(target)."
@@ -115,7 +120,7 @@ def select(output: Tensor, target: Any, rows: Rows) -> Tensor:
     """
     if target is None:
         return output
-    if isinstance(target, TargetObject):
+    if is_target_object(target):
         return target.select(output, rows)
     if output.dim() < 2:
         shape = tuple(output.shape)

@@ -1,0 +1,218 @@
+"""From a name and arguments to a method ready to run: its class, its object, and every argument where it belongs."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from captum.attr.question import Question
+from captum.attr.registry import METHODS, Method, find_method, load_class, method_of
+from captum.attr.results.leaves import is_mapping, is_sequence, leaves, map_tensors
+from captum.attr.results.naming import modules_by_name, plain
+from captum.errors import InputError, InputTypeError, LayerError
+
+__all__ = ["Bound", "Call", "bind", "described"]
+
+Model = Callable[..., object]
+_NOISE_SHARE = 0.15
+_TUNNEL = "captum.attr.averages.noise_tunnel:NoiseTunnel"
+
+
+@dataclass(frozen=True)
+class Call:
+    """Everything a method may be given, apart from the question itself, as the arguments of ``explain``."""
+
+    model: Model
+    inputs: object
+    layer: object
+    neuron_selector: object
+    baselines: object
+    noise_tunnel: object
+    additional_forward_args: object
+    arguments: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A method ready to run: its row, its object, the arguments of its ``attribute``, and what a reader should know."""
+
+    row: Method
+    method: object
+    arguments: dict[str, object]
+    notes: tuple[str, ...]
+
+
+def bind(call: Call, question: Question, method: object) -> Bound:
+    """Find the class, make the object, and sort every argument to where it belongs."""
+    row, built = _resolve(method, call)
+    rest = {**row.defaults, **call.arguments}
+    notes: list[str] = []
+    if built is None:
+        built = _construct(row, call, rest)
+    accepted = _parameters(built)
+    passed: dict[str, object] = {"target": question.target} if "target" in accepted and row.reads_target else {}
+    if call.additional_forward_args is not None:
+        passed["additional_forward_args"] = call.additional_forward_args
+    if "neuron_selector" in accepted:
+        passed["neuron_selector"] = _needed(call.neuron_selector, row, "neuron_selector")
+    if call.baselines is not None:
+        passed["baselines"] = call.baselines
+    elif "baselines" in row.needs:
+        passed["baselines"] = map_tensors(_zero_row, call.inputs)
+        notes.append("No baselines were given: one row of zeros was used.")
+    if "return_convergence_delta" in accepted:
+        passed["return_convergence_delta"] = True
+    passed.update(rest)
+    _refuse_unknown(passed, accepted, row)
+    if call.noise_tunnel:
+        built, extra = _tunnel(call, built, accepted)
+        passed.update(extra)
+    return Bound(row, built, passed, tuple(notes))
+
+
+def _resolve(method: object, call: Call) -> tuple[Method, object]:
+    """Return the row of a method and, when the user gave an object, that object."""
+    if isinstance(method, str):
+        return _sibling(method, call), None
+    if isinstance(method, Method):
+        return method, None
+    cls = method if isinstance(method, type) else type(method)
+    if not callable(getattr(cls, "attribute", None)):
+        message = f"expected method as a name, an attribution class or an object of one; got {cls.__name__}"
+        raise InputTypeError(message)
+    row = method_of(cls) or _own_row(cls)
+    return row, None if isinstance(method, type) else method
+
+
+def _sibling(name: str, call: Call) -> Method:
+    """Return the row of a name, or of its layer or neuron sibling when a place is given."""
+    prefix = "neuron_" if call.neuron_selector is not None else "layer_" if call.layer is not None else ""
+    try:
+        row = find_method(name)
+    except InputError:
+        if not prefix or f"{prefix}{name}" not in METHODS:
+            raise
+        return METHODS[f"{prefix}{name}"]
+    if not prefix or row.kind != "input":
+        return row
+    if f"{prefix}{row.name}" in METHODS:
+        return METHODS[f"{prefix}{row.name}"]
+    fitting = ", ".join(other.name for other in METHODS.values() if other.name.startswith(prefix))
+    message = f"method {row.name!r} has no {prefix[:-1]} form: leave the {prefix[:-1]} out, or choose one of {fitting}"
+    raise InputError(message)
+
+
+def _own_row(cls: type) -> Method:
+    """Describe a user's own class by its signature."""
+    own = Method(cls.__name__, "A method that is not in the table", f"{cls.__module__}:{cls.__qualname__}")
+    parameters = inspect.signature(cls).parameters
+    attribute: object = getattr(cls, "attribute", None)
+    accepted = list(inspect.signature(attribute).parameters) if callable(attribute) else []
+    kind = "neuron" if "neuron_selector" in accepted else "layer" if "layer" in parameters else "input"
+    return Method(own.name, own.summary, own.home, kind, reads_target="target" in accepted)
+
+
+def _construct(row: Method, call: Call, rest: dict[str, object]) -> object:
+    """Make the method's object; constructor arguments are taken out of ``rest``."""
+    cls = row.load()
+    parameters = inspect.signature(cls).parameters
+    first: list[object] = [call.model]
+    if "layer" in parameters:
+        first.append(_module(call.model, _needed(call.layer, row, "layer")))
+    own = {name: rest.pop(name) for name in list(rest) if name in parameters}
+    return cls(*first, **own)
+
+
+def _needed(value: object, row: Method, name: str) -> object:
+    if value is not None:
+        return value
+    hint = "a module of the model or its dotted name" if name == "layer" else "an index, a tuple, or a function"
+    message = f"method {row.name!r} needs {name}=: {hint}"
+    raise LayerError(message) if name == "layer" else InputError(message)
+
+
+def _module(model: Model, layer: object) -> object:
+    """Return a layer given as a module or by its dotted name; a list gives a list."""
+    if is_sequence(layer):
+        return [_module(model, part) for part in layer]
+    if isinstance(layer, torch.nn.Module):
+        return layer
+    if not isinstance(layer, str):
+        message = f"expected layer as a module or its dotted name, got {type(layer).__name__}"
+        raise InputTypeError(message)
+    if not isinstance(model, torch.nn.Module):
+        message = (
+            f"a layer has a name only in a torch.nn.Module; the model is a {type(model).__name__}: pass the module"
+        )
+        raise LayerError(message)
+    known = modules_by_name(model)
+    if layer in known:
+        return known[layer]
+    close = difflib.get_close_matches(layer, list(known), n=3, cutoff=0.4) or [name for name in known if name][:8]
+    message = f"the model has no layer {layer[:80]!r}: expected a name such as {', '.join(map(repr, close))}"
+    raise LayerError(message)
+
+
+def _tunnel(call: Call, method: object, accepted: Iterable[str]) -> tuple[object, dict[str, object]]:
+    """Wrap a method in a noise tunnel and return the tunnel's own arguments."""
+    given = call.noise_tunnel
+    extra: dict[str, object] = {}
+    if isinstance(given, str):
+        extra["nt_type"] = given
+    elif is_mapping(given):
+        extra.update({str(key): value for key, value in given.items()})
+    extra.setdefault("nt_type", "smoothgrad")
+    extra.setdefault("stdevs", _noise(call.inputs))
+    tunnel: object = load_class(_TUNNEL)(method)
+    unknown = [name for name in extra if name not in _parameters(tunnel) and name not in accepted]
+    if unknown:
+        message = f"noise_tunnel has no argument {unknown[0][:80]!r}: expected {', '.join(_parameters(tunnel))}"
+        raise InputError(message)
+    return tunnel, extra
+
+
+def _noise(inputs: object) -> object:
+    """Return 15 % of the range of each input, one number for one tensor."""
+    found = [leaf.value.detach() for leaf in leaves(inputs)]
+    floats = [value.double() if value.is_floating_point() else torch.ones(1) for value in found]
+    spreads = [_NOISE_SHARE * float(value.max() - value.min()) for value in floats]
+    return spreads[0] if len(spreads) == 1 else tuple(spreads)
+
+
+def _zero_row(tensor: Tensor) -> Tensor:
+    return torch.zeros_like(tensor[:1])
+
+
+def _parameters(method: object) -> list[str]:
+    """Return the names that the method's ``attribute`` takes, the inputs left out."""
+    attribute: object = getattr(method, "attribute", None)
+    if not callable(attribute):
+        return []
+    parameters = inspect.signature(attribute).parameters.values()
+    return [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD][1:]
+
+
+def _refuse_unknown(passed: Mapping[str, object], accepted: Sequence[str], row: Method) -> None:
+    for name in passed:
+        if name not in accepted:
+            close = difflib.get_close_matches(name, accepted, n=2, cutoff=0.6)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"it takes {', '.join(accepted)}"
+            message = f"method {row.name!r} has no argument {name[:80]!r}: {hint}"
+            raise InputError(message)
+
+
+def described(call: Call, bound: Bound) -> dict[str, object]:
+    """Return the arguments as a reader wants them: what the user chose, not what this module filled in."""
+    hidden = {"target", "return_convergence_delta", "additional_forward_args", "nt_type", "stdevs", "show_progress"}
+    chosen = {name: plain(value) for name, value in bound.arguments.items() if name not in hidden}
+    if call.noise_tunnel:
+        given = [str(key) for key in call.noise_tunnel] if is_mapping(call.noise_tunnel) else []
+        names = ["nt_type", "stdevs", *given]
+        chosen = {name: value for name, value in chosen.items() if name not in names}
+        chosen["noise_tunnel"] = {name: plain(bound.arguments[name]) for name in dict.fromkeys(names)}
+    return chosen

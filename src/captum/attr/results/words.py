@@ -1,0 +1,67 @@
+"""A result in words: numbers as people read them, and the few lines that a prompt shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from captum.attr.visualization.wording import short_number, shorten
+
+if TYPE_CHECKING:
+    from captum.attr.explanation import Explanation
+
+__all__ = ["number", "residual_words", "summary", "target_words"]
+
+_LISTED = 3
+
+
+def number(value: float | None, signed: bool = False) -> str:
+    """Return a number with three significant digits; ``None`` as nothing.
+
+    >>> number(0.123456), number(1e-9, signed=True)
+    ('0.123', '+1e-9')
+    """
+    return "" if value is None else short_number(value, sign=signed)
+
+
+def target_words(explanation: Explanation) -> str:
+    """Return what is explained: the target if all rows share it, else how many there are."""
+    names = list(dict.fromkeys(explanation.target_names))
+    if not names:
+        return ""
+    if len(names) <= _LISTED:
+        return ", ".join(shorten(name) for name in names)
+    return f"{', '.join(shorten(name) for name in names[: _LISTED - 1])} and {len(names) - _LISTED + 1} more"
+
+
+def residual_words(explanation: Explanation) -> str:
+    """Return the completeness residual of the worst row, and what share it is of that row's change of the score."""
+    start = explanation.baseline_scores
+    if explanation.residual is None or explanation.scores is None or start is None or not len(explanation.residual):
+        return ""
+    residual = explanation.residual.detach().cpu().double()
+    worst = int(residual.abs().argmax())
+    change = abs(float(explanation.scores[worst]) - float(start[worst]))
+    share = f" ({100 * abs(float(residual[worst])) / change:.2g} % of the change of the score)" if change > 0 else ""
+    row = f" in row {worst}" if len(residual) > 1 else ""
+    return f"{number(float(residual[worst]), signed=True)}{row}{share}"
+
+
+def summary(explanation: Explanation) -> str:
+    """Return the text of ``repr``."""
+    rows = len(explanation)
+    head = [explanation.method, f"{rows} row{'' if rows == 1 else 's'}"]
+    if explanation.layer is not None:
+        head.insert(1, f"layer {shorten(explanation.layer)!r}")
+    if explanation.targets:
+        head.append(f"target {target_words(explanation)}")
+    if explanation.scores is not None and rows == 1:
+        head.append(f"score {number(float(explanation.scores[0]))}")
+    lines = [f"Explanation({', '.join(head)})"]
+    for feature in explanation.top(_LISTED):
+        sign = number(feature.attribution, signed=rows == 1)
+        value = "" if feature.value is None else f" = {number(feature.value)}"
+        lines.append(f"  {sign:>9}  {shorten(feature.name)}{value}")
+    residual = residual_words(explanation)
+    if residual:
+        lines.append(f"  completeness residual {residual}")
+    return "\n".join(lines)
