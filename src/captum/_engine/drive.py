@@ -6,11 +6,12 @@ import contextlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from captum._engine.draws import Source
 from captum._engine.layout import Layout
 from captum._engine.lookups import Lookup, Replace, Watch
 from captum._engine.place import Layers, Neuron
@@ -20,6 +21,7 @@ from captum._engine.sweep import Plan, parameter_count
 from captum._engine.values import Inputs, parse_baselines, parse_distribution
 from captum.errors import CaptumWarning, InputError, OutputError
 
+T = TypeVar("T")
 Reduce = Literal["sum"] | None
 GradientFunction = Callable[..., tuple[Tensor, ...]]
 
@@ -88,6 +90,10 @@ class Function(ABC):
         """All examples, each once."""
         return Rows(self.batch)
 
+    def end(self, keep_graph: bool = False) -> tuple[Tensor, ...]:
+        """The variable for the user's inputs, detached unless a graph is kept."""
+        return self.values if keep_graph else tuple(v.detach() for v in self.values)
+
     def gradients(self, points: tuple[Tensor, ...], rows: Rows, *, create_graph: bool = False) -> tuple[Tensor, ...]:
         """∂F/∂variable at ``points``, ``(n, *)`` each."""
         return self.value_and_gradients(points, rows, create_graph=create_graph)[1]
@@ -121,6 +127,24 @@ class Function(ABC):
             return
         with self.score.running():
             yield
+
+
+class Samples:
+    """Rows drawn from a baseline distribution, gathered piece by piece.
+
+    Args:
+        pools: the distribution, ``(N, *)`` per variable.
+        picks: for each variable the chosen rows, LongTensor ``(B·k,)``, example by example.
+    """
+
+    def __init__(self, pools: list[Tensor], picks: list[Tensor]) -> None:
+        self._pools = pools
+        self._picks = picks
+
+    def take(self, start: int, stop: int) -> tuple[Tensor, ...]:
+        """The draws from ``start`` to ``stop``."""
+        pairs = zip(self._pools, self._picks, strict=True)
+        return tuple(pool.index_select(0, pick[start:stop].to(pool.device)) for pool, pick in pairs)
 
 
 class AtInputs(Function):
@@ -199,10 +223,15 @@ class AtInputs(Function):
         """F and ∂F/∂variable at ``points``; images go in channels last where that is faster."""
         if self.gradient_func is not None:
             return self._by_user(self.gradient_func, points, rows)
-        if self.layout is None or create_graph or not self.layout.suits(points):
+        if self.layout is None or create_graph:
             return super().value_and_gradients(points, rows, create_graph=create_graph)
         parent = super().value_and_gradients
         return self.layout.run(points, lambda p: parent(p, rows))
+
+    def run_points(self, points: tuple[Tensor, ...], body: Callable[[tuple[Tensor, ...]], T]) -> T:
+        """``body(points)``, with images in the memory format that is faster."""
+        keeps = any(p.requires_grad for p in points)
+        return body(points) if self.layout is None or keeps else self.layout.run(points, body)
 
     def tune(self) -> None:
         """Choose the memory format of many chunks; not worth it for one."""
@@ -238,23 +267,17 @@ class AtInputs(Function):
             raise InputError(message)
         return (*kept, *[u.value for u in found])
 
-    def distribution_values(self, baselines: Any, raw: Any, choose: Callable[[int, int], Tensor]) -> list[Tensor]:
-        """Chosen rows of a baseline distribution, ``(k·B, *)`` per variable, in the order of the choice.
-
-        Args:
-            baselines: the user's distribution.
-            raw: the user's inputs, for a callable distribution.
-            choose: gives for ``(input number, N)`` the LongTensor ``(k·B,)`` of rows.
-        """
-        samples = parse_distribution(baselines, self.inputs, raw)
-        chosen = [s.index_select(0, choose(i, len(s)).to(s.device)) for i, s in enumerate(samples)]
+    def samples(self, baselines: Any, raw: Any, source: Source, per_row: int) -> Samples:
+        """Random rows of a baseline distribution, ``per_row`` for each example; see :class:`Samples`."""
+        found = parse_distribution(baselines, self.inputs, raw)
+        picks = [source.choice(len(s), self.batch * per_row) for s in found]
         if not self.lookups:
-            return [chosen[i].to(self.base[i].dtype) for i in self.varied]
-        blocks = len(chosen[0]) // self.batch
-        parts = [
-            self._values_of(tuple(c[torch.arange(self.batch) * blocks + k] for c in chosen)) for k in range(blocks)
-        ]
-        return [torch.stack([p[i] for p in parts], 1).flatten(0, 1) for i in range(len(self.values))]
+            return Samples([found[i].to(self.base[i].dtype) for i in self.varied], [picks[i] for i in self.varied])
+        chosen = [s.index_select(0, p.to(s.device)) for s, p in zip(found, picks, strict=True)]
+        turns = [torch.arange(self.batch) * per_row + k for k in range(per_row)]
+        parts = [self._values_of(tuple(c[t.to(c.device)] for c in chosen)) for t in turns]
+        values = [torch.stack([p[i] for p in parts], 1).flatten(0, 1) for i in range(len(self.values))]
+        return Samples(values, [torch.arange(len(v)) for v in values])
 
     def restore(self, attributions: Sequence[Tensor]) -> Any:
         """Attributions of the variables in the structure of the user's inputs: zeros for constants, sums for tokens."""
@@ -311,13 +334,18 @@ class AtLayer(Function):
         score: the score of the call.
         layers: the modules.
         side: ``"output"`` or ``"input"`` of the modules.
+        keep_graph: whether values at the layers stay connected to the user's inputs and the parameters.
     """
 
-    def __init__(self, score: Score, layers: Sequence[nn.Module], side: Literal["output", "input"]) -> None:
+    def __init__(
+        self, score: Score, layers: Sequence[nn.Module], side: Literal["output", "input"], keep_graph: bool = False
+    ) -> None:
         self.score = score
         self.place = Layers(layers, side)
         self.tensors = score.inputs.tensors
-        self.values = self.place.read(score, self.tensors, score.everyone())
+        self.keep_graph = keep_graph
+        with self.running():
+            self.values = self.read(self.tensors)
 
     def value(self, variables: tuple[Tensor, ...], rows: Rows) -> Tensor:
         """One number per row, ``(n,)``."""
@@ -332,6 +360,10 @@ class AtLayer(Function):
         return self.score
 
     def read(self, tensors: tuple[Tensor, ...], rows: Rows | None = None) -> tuple[Tensor, ...]:
-        """The layer's values for other inputs."""
+        """The layer's values for other inputs, ``(1, *)`` or ``(n, *)``."""
         rows = rows or self.everyone()
-        return self.place.read(self.score_of_model(), tuple(rows.pick(t) if len(t) == 1 else t for t in tensors), rows)
+        picked = tuple(rows.pick(t) if len(t) == 1 else t for t in tensors)
+        if not self.keep_graph:
+            return self.place.read(self.score_of_model(), picked, rows)
+        with torch.enable_grad():
+            return self.place.tap(self.score_of_model(), picked, rows)[1]

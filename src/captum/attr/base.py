@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from captum._engine.drive import AtInputs, AtLayer, GradientFunction, Reduce, differentiate, leaf
 from captum._engine.place import Layers, Neuron, Side
-from captum._engine.rows import Rows
 from captum._engine.score import Score
 from captum._engine.values import describe, parse_baselines, parse_inputs
 from captum.errors import InputError, LayerError
@@ -232,10 +231,13 @@ class LayerAttribution(InternalAttribution[Any]):
         """
         return nn.functional.interpolate(layer_attribution, interpolate_dims, mode=interpolate_mode)
 
-    def _at_layer(self, inputs: Any, target: Any, constants: Any, to_input: bool, several: bool = False) -> AtLayer:
-        """The score as a function of the layer's value."""
-        score = Score(self.forward_func, parse_inputs(inputs, self.forward_func), target, constants)
-        return AtLayer(score, self._modules(several), side_of(to_input))
+    def _score(self, inputs: Any, target: Any, constants: Any) -> Score:
+        """The score of the model's output."""
+        return Score(self.forward_func, parse_inputs(inputs, self.forward_func), target, constants)
+
+    def _at_layer(self, score: Score, to_input: bool, keep_graph: bool = False) -> AtLayer:
+        """The score as a function of the value of the layer, or of several layers."""
+        return AtLayer(score, self._modules(several=True), side_of(to_input), keep_graph)
 
     def _by_layer(self, values: Sequence[Tensor], layers: Layers) -> Any:
         """Values in the form of the layer: a tensor, a tuple, or a list with one of these per layer."""
@@ -253,8 +255,3 @@ class NeuronAttribution(InternalAttribution[Any]):
         score = Score(self.forward_func, parse_inputs(inputs, self.forward_func), None, constants)
         neuron = Neuron(score, self._layers(to_input), selector)
         return AtInputs(neuron, reduce)  # pyright: ignore[reportArgumentType]  # a Neuron offers all that AtInputs asks of a Score
-
-
-def rows_of(function: AtInputs | AtLayer) -> Rows:
-    """All examples of a call."""
-    return function.everyone()

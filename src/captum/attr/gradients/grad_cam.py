@@ -1,0 +1,166 @@
+"""Class activation maps: Grad-CAM and its siblings, on channels or on tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from captum.attr.base import GradientAttribution, LayerAttribution
+from captum.attr.gradients.activation import values_and_gradients, wants_graph
+from captum.errors import InputError, LayerError
+from captum.log import log_usage
+
+__all__ = ["LayerGradCam"]
+
+Variant = Literal["grad_cam", "grad_cam++", "hires_cam", "layer_cam", "eigen_cam"]
+Arrange = Callable[[Tensor], Tensor]
+VARIANTS = ("grad_cam", "grad_cam++", "hires_cam", "layer_cam", "eigen_cam")
+
+_CHANNELS_FIRST = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d)
+_TOKENS = (nn.LayerNorm, nn.MultiheadAttention, nn.Embedding, nn.Linear, nn.RMSNorm, nn.RNNBase)
+
+
+class LayerGradCam(LayerAttribution, GradientAttribution):
+    r"""Grad-CAM: :math:`a_p = \sum_c \bar g_c\, y_{c,p}` with :math:`\bar g_c` the mean of :math:`\partial F / \partial y_{c,p}` over positions.
+
+    Layers ``(B, C, *spatial)`` are used as they are. Layers of tokens ``(B, T, D)`` are brought to ``(B, D, h, w)`` for an
+    image input (class and register tokens before the grid are dropped) or to ``(B, D, T)``, so that the map lies over the
+    positions and not over the embedding.
+
+    R. Selvaraju et al., "Grad-CAM", 2016, arXiv:1610.02391. Variants: Grad-CAM++ (A. Chattopadhyay et al., 2017,
+    arXiv:1710.11063), HiResCAM (R. Draelos, L. Carin, 2020, arXiv:2011.08891), LayerCAM (P. Jiang et al., 2021),
+    EigenCAM (M. Muhammad, M. Yeasin, 2020, arXiv:2008.00299; ignores the target).
+
+    Args:
+        forward_func: the model or function.
+        layer: a module.
+        device_ids: accepted for compatibility.
+    """  # noqa: E501  # the formula
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Any,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        relu_attributions: bool = False,
+        attr_dim_summation: bool = True,
+        grad_kwargs: dict[str, Any] | None = None,
+        *,
+        variant: Variant = "grad_cam",
+        reshape_transform: Arrange | None = None,
+        create_graph: bool = False,
+    ) -> Any:
+        """The map over the layer's positions.
+
+        Args:
+            inputs: tensor ``(B, *)``, tuple, dict or dataclass.
+            target: which output is explained; see ``docs/conventions.md``.
+            additional_forward_args: constants of the model.
+            attribute_to_layer_input: whether to use the layer's input.
+            relu_attributions: whether to keep only positive values.
+            attr_dim_summation: whether to sum over channels (default), else ``(B, C, *)`` is returned.
+            grad_kwargs: ``{"create_graph": True}`` is the same as ``create_graph``.
+            variant: ``"grad_cam"`` (default), ``"grad_cam++"``, ``"hires_cam"``, ``"layer_cam"`` or ``"eigen_cam"``.
+            reshape_transform: brings the layer's value to ``(B, C, *spatial)``; found by itself when None.
+            create_graph: whether the result can be differentiated again.
+
+        Returns:
+            Tensor ``(B, 1, *spatial)``, or a tuple for a layer with several tensors.
+
+        Raises:
+            LayerError: when the layer is not reached, or its positions cannot be told from its channels.
+        """
+        if variant not in VARIANTS:
+            message = f"Expected as variant one of {', '.join(VARIANTS)}; got {variant!r}."
+            raise InputError(message)
+        score = self._score(inputs, target, additional_forward_args)
+        layers = self._layers(attribute_to_layer_input)
+        values, grads = values_and_gradients(score, layers, wants_graph(create_graph, grad_kwargs))
+        image = next((tuple(t.shape[2:]) for t in score.inputs.tensors if t.dim() == 4), None)
+        maps: list[Tensor] = []
+        for value, grad in zip(values, grads, strict=True):
+            arrange = reshape_transform or arrangement(value, self.layer, score.modules(), image)
+            product = weighted(arrange(value), arrange(grad), variant)
+            summed = product.sum(1, keepdim=True) if attr_dim_summation else product
+            maps.append(summed.relu() if relu_attributions else summed)
+        return self._by_layer(maps, layers)
+
+
+def weighted(value: Tensor, grad: Tensor, variant: Variant) -> Tensor:
+    """Channels times their weights, ``(B, C, *spatial)``; their sum over ``C`` is the map."""
+    spatial = tuple(range(2, value.dim()))
+    if variant == "eigen_cam":
+        return _principal(value)
+    if variant == "hires_cam" or not spatial:
+        return grad * value
+    if variant == "layer_cam":
+        return grad.relu() * value
+    if variant == "grad_cam++":
+        curve = 2 * grad.square() + (value * grad.pow(3)).sum(spatial, keepdim=True)
+        share = grad.square() / torch.where(curve == 0, torch.ones_like(curve), curve)
+        return (share * grad.relu()).sum(spatial, keepdim=True) * value
+    return grad.mean(spatial, keepdim=True) * value
+
+
+def _principal(value: Tensor) -> Tensor:
+    """Channels, centred over positions, times the first principal direction; signed to point where activity is high."""
+    flat = value.flatten(2) if value.dim() > 2 else value[..., None]
+    centred = flat - flat.mean(2, keepdim=True)
+    direction = torch.linalg.svd(centred.transpose(1, 2), full_matrices=False).Vh[:, 0]
+    product = centred * direction[..., None]
+    strength = flat.abs().sum(1)
+    agree = (product.sum(1) * (strength - strength.mean(1, keepdim=True))).sum(1)
+    return (product * torch.where(agree < 0, -1.0, 1.0)[:, None, None]).reshape(value.shape)
+
+
+def arrangement(value: Tensor, layer: nn.Module, modules: list[nn.Module], image: tuple[int, ...] | None) -> Arrange:
+    """How to bring a layer's value to ``(B, C, *spatial)``: as it is, or from tokens ``(B, T, D)``."""
+    if value.dim() != 3 or _is_channels_first(value, layer, modules):
+        return lambda t: t
+    if image is None:
+        return lambda t: t.transpose(1, 2)
+    grid = token_grid(value.shape[1], image)
+    if grid is None:
+        message = (
+            f"The layer's value {tuple(value.shape)} holds tokens, and {value.shape[1]} of them do not fill a grid over the "
+            f"image {image}. Pass reshape_transform, a function to (B, C, h, w)."
+        )
+        raise LayerError(message)
+    extra, height, width = grid
+    return lambda t: t[:, extra:].transpose(1, 2).reshape(t.shape[0], t.shape[2], height, width)
+
+
+def _is_channels_first(value: Tensor, layer: nn.Module, modules: list[nn.Module]) -> bool:
+    """Tell ``(B, C, L)`` from ``(B, T, D)`` by the layer itself, then by what the model is made of."""
+    for group in (list(layer.modules()), modules):
+        channels = any(isinstance(m, _CHANNELS_FIRST) for m in group)
+        tokens = any(isinstance(m, _TOKENS) and not _is_head(m, value) for m in group)
+        if channels != tokens:
+            return channels
+    message = (
+        f"The layer's value {tuple(value.shape)} may be (B, channels, length) or (B, tokens, dim). Pass reshape_transform: "
+        "lambda t: t for the first, lambda t: t.transpose(1, 2) for the second."
+    )
+    raise LayerError(message)
+
+
+def _is_head(module: nn.Module, value: Tensor) -> bool:
+    """A linear layer that does not work on the last dim of the value says nothing about its form."""
+    return isinstance(module, nn.Linear) and value.shape[2] not in (module.in_features, module.out_features)
+
+
+def token_grid(tokens: int, image: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """Tokens before the grid, and the grid's height and width in the proportion of the image; None when none fits."""
+    for extra in (0, 1, 2, 5, *range(3, 18)):
+        count = tokens - extra
+        if count < 1:
+            continue
+        height = round((count * image[0] / image[1]) ** 0.5)
+        if height and count % height == 0 and abs(count // height * image[0] - height * image[1]) < max(image):
+            return extra, height, count // height
+    return None

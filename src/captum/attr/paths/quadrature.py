@@ -1,0 +1,113 @@
+"""Quadrature on [0, 1]: nodes and weights that sum to one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum.errors import InputError
+
+__all__ = [
+    "METHODS",
+    "Riemann",
+    "SUPPORTED_METHODS",
+    "SUPPORTED_RIEMANN_METHODS",
+    "approximation_parameters",
+    "gauss_legendre_builders",
+    "nodes_and_weights",
+    "riemann_builders",
+]
+
+Builder = Callable[[int], list[float]]
+
+
+class Riemann(Enum):
+    """Where in its cell a Riemann sum reads the integrand."""
+
+    left = 1
+    right = 2
+    middle = 3
+    trapezoid = 4
+
+
+SUPPORTED_RIEMANN_METHODS = ["riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid"]
+SUPPORTED_METHODS = [*SUPPORTED_RIEMANN_METHODS, "gausslegendre"]
+METHODS = tuple(SUPPORTED_METHODS)
+
+
+def check_steps(n_steps: int, method: str) -> None:
+    """Require a known method and enough steps for it."""
+    if method not in METHODS:
+        message = f"Expected as method one of {', '.join(METHODS)}; got {method!r}."
+        raise InputError(message)
+    least = 1 if method == "gausslegendre" else 2
+    if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < least:  # pyright: ignore[reportUnnecessaryIsInstance]  # users pass floats
+        above = "zero" if least == 1 else "one"
+        message = f"The number of steps must be larger than {above} for {method}: n_steps >= {least}, got {n_steps!r}."
+        raise InputError(message)
+
+
+@lru_cache(maxsize=64)
+def nodes_and_weights(n_steps: int, method: str) -> tuple[Tensor, Tensor]:
+    r"""Nodes :math:`\alpha_k` and weights :math:`w_k` with :math:`\int_0^1 g \approx \sum_k w_k g(\alpha_k)`.
+
+    Args:
+        n_steps: number of nodes ``K``.
+        method: one of ``METHODS``.
+
+    Returns:
+        Two float64 tensors ``(K,)`` on the CPU; the weights sum to 1.
+
+    Raises:
+        InputError: for an unknown method or too few steps.
+
+    Example:
+        >>> nodes_and_weights(2, "riemann_trapezoid")
+        (tensor([0., 1.], dtype=torch.float64), tensor([0.5000, 0.5000], dtype=torch.float64))
+    """
+    check_steps(n_steps, method)
+    count = n_steps
+    if method == "gausslegendre":
+        nodes, weights = np.polynomial.legendre.leggauss(count)
+        return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)
+    steps = torch.arange(count, dtype=torch.float64)
+    if method == "riemann_trapezoid":
+        ends = torch.full((count,), 1 / (count - 1), dtype=torch.float64)
+        ends[0] /= 2
+        ends[-1] /= 2
+        return steps / (count - 1), ends
+    shift = {"riemann_left": 0.0, "riemann_middle": 0.5, "riemann_right": 1.0}[method]
+    return (steps + shift) / count, torch.full((count,), 1 / count, dtype=torch.float64)
+
+
+def riemann_builders(method: Riemann = Riemann.trapezoid) -> tuple[Builder, Builder]:
+    """Functions ``n -> weights`` and ``n -> nodes`` of a Riemann sum, as lists of floats."""
+    return approximation_parameters(f"riemann_{method.name}")
+
+
+def gauss_legendre_builders() -> tuple[Builder, Builder]:
+    """Functions ``n -> weights`` and ``n -> nodes`` of Gauss-Legendre quadrature, as lists of floats."""
+    return approximation_parameters("gausslegendre")
+
+
+def approximation_parameters(method: str) -> tuple[Builder, Builder]:
+    """Functions ``n -> weights`` and ``n -> nodes`` of a method, as lists of floats.
+
+    Args:
+        method: one of ``METHODS``.
+
+    Raises:
+        InputError: for an unknown method.
+    """
+    if method not in METHODS:
+        message = f"Expected as method one of {', '.join(METHODS)}; got {method!r}."
+        raise InputError(message)
+    return (
+        lambda n: nodes_and_weights(n, method)[1].tolist(),
+        lambda n: nodes_and_weights(n, method)[0].tolist(),
+    )
