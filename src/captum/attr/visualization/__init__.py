@@ -14,15 +14,38 @@ from captum.attr.visualization.image import (
 )
 from captum.attr.visualization.masks import draw_mask_border, draw_mask_legend
 from captum.attr.visualization.scaling import VisualizeSign
+from captum.attr.visualization.text import (
+    HAS_IPYTHON,
+    VisualizationDataRecord,
+    format_classname,
+    format_special_tokens,
+    format_tooltip,
+    format_word_importances,
+    records_html,
+    visualize_text,
+)
 from captum.attr.visualization.timeseries import TimeseriesVisualizationMethod, visualize_timeseries_attr
+from captum.attr.visualization.tokens import MergedWords, Piece, merge_tokens, read_tokens
 
 __all__ = [
+    "HAS_IPYTHON",
     "ImageVisualizationMethod",
+    "MergedWords",
+    "Piece",
     "TimeseriesVisualizationMethod",
+    "VisualizationDataRecord",
     "VisualizeSign",
     "draw_mask_border",
     "draw_mask_legend",
+    "format_classname",
+    "format_special_tokens",
+    "format_tooltip",
+    "format_word_importances",
+    "merge_tokens",
+    "read_tokens",
+    "records_html",
     "visualize_image_attr",
     "visualize_image_attr_multiple",
+    "visualize_text",
     "visualize_timeseries_attr",
 ]
