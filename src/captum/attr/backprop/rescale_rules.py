@@ -1,0 +1,168 @@
+"""DeepLIFT's Rescale rule, one rule per kind of operator.
+
+Each rule turns multipliers m of the output into multipliers of the inputs such that Σ m_in · Δin = Σ m_out · Δout, where
+Δ is the difference between the value for the input and the value for the baseline. Where nothing differs the
+multipliers are the gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum._engine.calls import Call, Route, reduce_to
+from captum._engine.operators import Kind
+from captum._engine.rules import Table
+from captum.attr.backprop.rescale_extremes import extreme
+from captum.attr.backprop.rescale_norms import NORMS
+from captum.attr.backprop.slopes import derivative_at, detached, distinct, same_conditions, secant
+
+#: Functions whose slope changes fast near 0, so that "a small step" is relative to the argument.
+_STEEP = {
+    "elu", "selu", "celu", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal", "pow", "float_power", "xlogy",
+    "lgamma", "digamma", "logit", "tan", "asin", "acos", "acosh", "atanh", "erfinv",
+}  # fmt: skip
+
+
+class Rescale:
+    """The Rescale rules for one value of ``eps``.
+
+    Args:
+        eps: where |Δin| is below it, an element-wise operator uses its own gradient.
+    """
+
+    def __init__(self, eps: float = 1e-10) -> None:
+        self.eps = eps
+
+    def table(self) -> Table:
+        """Rules by operator and kind."""
+        kinds = {
+            Kind.STRUCTURAL: self.linear,
+            Kind.LINEAR: self.linear,
+            Kind.BILINEAR: self.bilinear,
+            Kind.ELEMENTWISE: self.elementwise,
+            Kind.EXTREME: lambda call: extreme(call, self.eps),
+        }
+        names = {"div": self.quotient, "pow": self.power, "dropout": self.dropout, **NORMS}
+        names |= dict.fromkeys(("dropout1d", "dropout2d", "dropout3d", "feature_dropout"), self.dropout)
+        return Table(names, kinds)
+
+    def linear(self, call: Call) -> Any:
+        """Multipliers are the operator's own derivative."""
+        if same_conditions(call):
+            return call.native()
+        return self._conditional(call, call.evaluate)
+
+    def bilinear(self, call: Call) -> Any:
+        """Δ(ab) = ā Δb + b̄ Δa with the means ā, b̄ of both values: the derivative at the midpoint."""
+        if len(call.path) < 2 or not call.active:
+            return call.native()
+        if call.name in ("einsum", "bilinear", "kron") and len(call.active) > 2:
+            call.mode.complain(call.function, f"{call.name} of more than two tensors that vary")
+        if len(call.active) == 1:
+            return self.linear(call)
+        if not same_conditions(call):
+            call.mode.complain(call.function, f"{call.name} of two tensors that vary under a condition that varies")
+        return call.settle(self._midpoint(call), call.twin_value())
+
+    @staticmethod
+    def _midpoint(call: Call) -> Tensor:
+        active = distinct(call.active)
+        middles = [(t.detach() + call.mode.twin(t)) / 2 for t in active]
+        value = call.evaluate(detached)
+        operands = [a for a in call.args if isinstance(a, Tensor)]
+        if call.name == "mul" and len(operands) == len(active) == 2:
+            a, b = middles
+            return Route.apply(lambda g: (reduce_to(g * b, a), reduce_to(g * a, b)), value, *active)
+        if call.name in ("matmul", "bmm", "mm") and len(active) == 2 and min(a.dim() for a in active) > 1:
+            a, b = middles
+            return Route.apply(
+                lambda g: (reduce_to(g @ b.transpose(-1, -2), a), reduce_to(a.transpose(-1, -2) @ g, b)), value, *active
+            )
+        return Route.apply(derivative_at(call, active, middles), value, *active)
+
+    def _conditional(self, call: Call, evaluate: Callable[[Callable[[Tensor], Tensor] | None], Tensor]) -> Any:
+        """An operand without derivative (a mask, an index) differs too: scale what each of its two values gives to Δout."""
+        mode = call.mode
+
+        def under(t: Tensor) -> Tensor:
+            return t if t.requires_grad else mode.twin(t)
+
+        other = call.twin_value()
+        value = call.evaluate(detached)
+        if value.shape != other.shape:
+            call.mode.complain(call.function, f"{call.name} that selects other shapes for input and baseline")
+        out = (evaluate(None) + evaluate(under)) / 2
+        with torch.no_grad():
+            moved = (evaluate(lambda t: mode.twin(t) if t.requires_grad else t) + other) / 2
+            slope = secant(value - other, out.detach() - moved, self.eps, 1.0)
+        return call.settle(Route.apply(lambda g: (g * slope,), value, out), other)
+
+    def elementwise(self, call: Call) -> Any:
+        """Multipliers Δout / Δin; the own derivative where Δin is too small to divide by."""
+        active = call.active
+        if not active:
+            return call.native()
+        if len(active) > 1:
+            call.mode.complain(call.function, f"{call.name} of {len(active)} tensors that vary")
+            return call.native()
+        x = active[0]
+        like = x.detach()
+        value, other = call.evaluate(detached), call.twin_value()
+        slope = self._slope(call, x, value, other)
+        return call.settle(Route.apply(lambda g: (reduce_to(g * slope, like),), value, x), other)
+
+    def _slope(self, call: Call, x: Tensor, value: Tensor, other: Tensor) -> Tensor:
+        here, there = x.detach(), call.mode.twin(x)
+        delta = here - there
+        size = delta.abs()
+        own = ~(size >= self.eps)
+        near = own
+        if call.operator.smooth:
+            limit = torch.finfo(delta.dtype).eps ** (1 / 3)
+            middle = (here + there) / 2
+            near = own | (size < (limit * middle.abs() if call.name in _STEEP else limit))
+            here = torch.where(own, here, middle)
+        slope = secant(value - other, delta, 0.0, 0.0)
+        if call.name == "relu":
+            return torch.where(near, (here > 0).to(slope.dtype), slope)
+        if not bool(near.any()):
+            return slope
+        derivative = derivative_at(call, [x], [here.expand(value.shape)])(torch.ones_like(value))[0]
+        return torch.where(near, derivative, slope)
+
+    def quotient(self, call: Call) -> Any:
+        """Δ(a/b) = Δa · mean(1/b) − Δb · ā / (b b₀)."""
+        if call.argument(2, "rounding_mode") is not None:
+            call.mode.complain(call.function, "div with rounding_mode")
+        top, bottom = call.args[0], call.args[1] if len(call.args) > 1 else call.kwargs["other"]
+        if not (isinstance(bottom, Tensor) and bottom.requires_grad and any(bottom is t for t in call.active)):
+            return self.linear(call)
+        if len(call.active) == 1:
+            return self.elementwise(call)
+        a, b = top.detach(), bottom.detach()
+        a0, b0 = call.mode.twin(top), call.mode.twin(bottom)
+        by_top, by_bottom = (1 / b + 1 / b0) / 2, -(a + a0) / (2 * b * b0)
+        value = call.evaluate(detached)
+        out = Route.apply(lambda g: (reduce_to(g * by_top, a), reduce_to(g * by_bottom, b)), value, top, bottom)
+        return call.settle(out, call.twin_value())
+
+    def power(self, call: Call) -> Any:
+        """``a ** b`` with both varying is exp(b log a)."""
+        if len(call.active) < 2:
+            return self.elementwise(call)
+        with call.mode:
+            out = torch.exp(call.args[1] * torch.log(call.args[0]))
+        return out
+
+    def dropout(self, call: Call) -> Any:
+        """In training the input and the baseline share one mask."""
+        if not call.argument(2, "training", True) or call.argument(1, "p", 0.5) == 0:
+            return self.linear(call)
+        mask = call.evaluate(torch.ones_like)
+        out = call.args[0] * mask
+        with torch.no_grad():
+            return call.settle(out, call.mode.twin(call.args[0]) * mask)

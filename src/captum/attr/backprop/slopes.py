@@ -1,0 +1,63 @@
+"""Slopes between two points, and derivatives of an operator call at chosen points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from captum._engine.calls import Call, replace_tensors
+
+
+def detached(tensor: Tensor) -> Tensor:
+    """The tensor without its history."""
+    return tensor.detach()
+
+
+def distinct(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors, each once, in order."""
+    return list({id(t): t for t in tensors}.values())
+
+
+def secant(rise: Tensor, run: Tensor, eps: float, otherwise: float) -> Tensor:
+    """rise / run, and ``otherwise`` where run is 0, below ``eps`` or undefined."""
+    usable = (run.abs() >= eps) & (run != 0)
+    slope = rise / torch.where(usable, run, torch.ones_like(run))
+    return torch.where(usable, slope, torch.full_like(slope, otherwise))
+
+
+def same_conditions(call: Call) -> bool:
+    """Tell whether the operands that no derivative reaches (masks, indices) are the same for input and baseline."""
+    passive = [t for t in call.path if not t.requires_grad]
+    return all(torch.equal(t, call.mode.twin(t)) for t in passive)
+
+
+def derivative_at(
+    call: Call, operands: Sequence[Tensor], points: Sequence[Tensor]
+) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """The transposed derivative of a call by ``operands`` when they have the values ``points``.
+
+    What is returned holds no tensor of the graph, so that in-place calls make no cycles.
+    """
+    position = {id(t): i for i, t in enumerate(operands)}
+    kept: dict[int, int] = {}
+
+    def freeze(tensor: Tensor) -> Tensor:
+        frozen = tensor.detach()
+        if id(tensor) in position:
+            frozen = points[position[id(tensor)]].detach()
+            kept[id(frozen)] = position[id(tensor)]
+        return frozen
+
+    args, kwargs = replace_tensors(call.args, freeze), replace_tensors(call.kwargs, freeze)
+    evaluate = call.evaluator(args, kwargs)
+    likes = list(points)
+
+    def pull(grad: Tensor) -> tuple[Tensor, ...]:
+        with torch.enable_grad():
+            leaves = [p.detach().requires_grad_() for p in likes]
+            value = evaluate(lambda t: leaves[kept[id(t)]] if id(t) in kept else t)
+            return torch.autograd.grad(value, leaves, grad.to(value.dtype))
+
+    return pull
