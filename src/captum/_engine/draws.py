@@ -30,7 +30,7 @@ class Source:
         if generator is not None and seed is not None:
             message = "Expected seed or generator, got both; pass one."
             raise InputError(message)
-        self.generator = torch.Generator().manual_seed(seed) if seed is not None else generator
+        self.generator = torch.Generator("cpu").manual_seed(seed) if seed is not None else generator
 
     @property
     def _device(self) -> torch.device:
@@ -80,7 +80,7 @@ class Normal:
             self._buffer = self._draw(shape[0], generator, device)
             self._blocks = []
             return
-        self._clone = torch.Generator()
+        self._clone = torch.Generator("cpu")
         self._clone.set_state(torch.get_rng_state() if generator is None else generator.get_state())
         for rows in self._blocks:
             self._draw(rows, generator, device)
@@ -109,14 +109,14 @@ def _blocks(rows: int, block: int) -> list[int]:
 def check_stdevs(stdevs: object, count: int) -> tuple[float, ...]:
     """One standard deviation per input tensor from a float or a tuple of floats."""
     values = stdevs if isinstance(stdevs, tuple) else (stdevs,) * count
-    if len(values) != count:  # pyright: ignore[reportUnknownArgumentType]  # a user's tuple
-        message = f"Expected {count} stdevs, one per input tensor, got {len(values)}."  # pyright: ignore[reportUnknownArgumentType]  # same
+    if len(values) != count:
+        message = f"Expected {count} stdevs, one per input tensor, got {len(values)}."
         raise InputError(message)
     out: list[float] = []
-    for value in values:  # pyright: ignore[reportUnknownVariableType]  # same
+    for value in values:
         if not isinstance(value, float):
             message = (
-                f"Expected stdevs as a float or a tuple of floats, got a {type(value).__name__}; write 1.0, not 1."  # pyright: ignore[reportUnknownArgumentType]  # same
+                f"Expected stdevs as a float or a tuple of floats, got a {type(value).__name__}; write 1.0, not 1."
             )
             raise InputError(message)
         out.append(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -51,16 +51,19 @@ def differentiate(
         )
         raise OutputError(message)
     seeds = torch.ones_like(values) if weights is None else weights
-    grads = torch.autograd.grad(
-        values, variables, seeds, create_graph=create_graph, retain_graph=retain_graph, allow_unused=True
+    grads: list[Tensor | None] = list(
+        torch.autograd.grad(
+            values, variables, seeds, create_graph=create_graph, retain_graph=retain_graph, allow_unused=True
+        )
     )
-    if any(g is None for g in grads):
+    used = tuple([g for g in grads if g is not None])
+    if len(used) < len(grads):
         unused = [n for g, n in zip(grads, names, strict=False) if g is None]
         if unused:
             message = f"The score does not use {', '.join(unused)}: their attributions are zero."
             warnings.warn(message, CaptumWarning, stacklevel=2)
         return tuple(torch.zeros_like(v) if g is None else g for g, v in zip(grads, variables, strict=True))
-    return grads
+    return used
 
 
 class Function(ABC):
@@ -120,7 +123,7 @@ class Function(ABC):
             return self.value(tuple(rows.pick(p) for p in points), rows).detach()
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> Generator[None]:
         """The state of torch that the call needs."""
         if not self.score.needs_context():
             yield
@@ -168,7 +171,7 @@ class AtInputs(Function):
             return
         self._vary_integers(score)
 
-    def _vary_integers(self, score: Score) -> None:
+    def _vary_integers(self, score: Score | Neuron) -> None:
         integers = {i: t for i, t in enumerate(self.base) if not t.dtype.is_floating_point}
         self.lookups = self.look_up(score, self.base)
         varied = [i for i in range(len(self.base)) if i not in integers]
@@ -186,7 +189,7 @@ class AtInputs(Function):
         self.values = (*[self.base[i] for i in varied], *[u.value for u in self.lookups])
         self.names = (*[self.inputs.names[i] for i in varied], *[f"embedding {u.order}" for u in self.lookups])
 
-    def look_up(self, score: Score, tensors: tuple[Tensor, ...]) -> list[Lookup]:
+    def look_up(self, score: Score | Neuron, tensors: tuple[Tensor, ...]) -> list[Lookup]:
         """The embedding look-ups that read the integer tensors among ``tensors``, with what they return."""
         integers = {i: t for i, t in enumerate(tensors) if not t.dtype.is_floating_point}
         watch = Watch(integers, score.batch)
@@ -246,7 +249,7 @@ class AtInputs(Function):
         picked = rows.pick_list(picked) if isinstance(picked, list) else picked
         constants = tuple(rows.pick_constant(c) for c in self.score.constants)
         grads = function(self.score.forward, variables, picked, constants or None)
-        return torch.zeros(rows.count), tuple(grads)
+        return torch.zeros(rows.count, device="cpu"), tuple(grads)
 
     def baseline_values(self, baselines: Any) -> tuple[Tensor, ...]:
         """The variable at the baselines, ``(1, *)`` or ``(B, *)`` each."""
@@ -274,14 +277,14 @@ class AtInputs(Function):
         if not self.lookups:
             return Samples([found[i].to(self.base[i].dtype) for i in self.varied], [picks[i] for i in self.varied])
         chosen = [s.index_select(0, p.to(s.device)) for s, p in zip(found, picks, strict=True)]
-        turns = [torch.arange(self.batch) * per_row + k for k in range(per_row)]
+        turns = [torch.arange(self.batch, device="cpu") * per_row + k for k in range(per_row)]
         parts = [self._values_of(tuple(c[t.to(c.device)] for c in chosen)) for t in turns]
         values = [torch.stack([p[i] for p in parts], 1).flatten(0, 1) for i in range(len(self.values))]
-        return Samples(values, [torch.arange(len(v)) for v in values])
+        return Samples(values, [torch.arange(len(v), device="cpu") for v in values])
 
     def restore(self, attributions: Sequence[Tensor]) -> Any:
         """Attributions of the variables in the structure of the user's inputs: zeros for constants, sums for tokens."""
-        out = [a for a in attributions]
+        out = list(attributions)
         if len(self.varied) == len(self.base) and not self.lookups:
             return self.inputs.restore(tuple(out))
         full: list[Tensor] = [_zeros(t) for t in self.inputs.tensors]
@@ -322,7 +325,7 @@ def _zeros(tensor: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def _eager(score: Score) -> Iterator[None]:
+def _eager(score: Score | Neuron) -> Generator[None]:
     with score.running() if score.needs_context() else contextlib.nullcontext():
         yield
 

@@ -17,14 +17,15 @@ from torch.overrides import TorchFunctionMode
 
 from captum.errors import LayerError
 
-_MOVES = {
-    name
-    for name in (
-        "view reshape flatten unflatten squeeze unsqueeze transpose permute t swapaxes movedim contiguous clone detach "
-        "__getitem__ select narrow index_select take_along_dim gather split chunk unbind tensor_split expand expand_as "
-        "repeat repeat_interleave roll flip ravel view_as reshape_as cat stack concat concatenate hstack vstack"
-    ).split()
-}
+#: Operators that move elements without changing them.
+_MOVES = frozenset(
+    """
+    view reshape flatten unflatten squeeze unsqueeze transpose permute t swapaxes movedim contiguous
+    clone detach __getitem__ select narrow index_select take_along_dim gather split chunk unbind
+    tensor_split expand expand_as repeat repeat_interleave roll flip ravel view_as reshape_as cat stack
+    concat concatenate hstack vstack
+    """.split()  # noqa: SIM905  # a list of words reads better
+)
 
 
 @dataclass(slots=True)
@@ -85,7 +86,7 @@ class _Mode(TorchFunctionMode):
         mode: str = "mean",
         sparse: bool = False,
         per_sample_weights: Tensor | None = None,
-        include_last_offset: bool = False,
+        include_last_offset: bool = False,  # noqa: ARG002  # only matters with offsets
         padding_idx: int | None = None,
     ) -> Tensor:
         """Called with the mode switched off; the look-up inside it is seen by the mode again."""
@@ -118,7 +119,7 @@ class Watch(_Mode):
         self._count = 0
         self._shadows: dict[int, _Shadow] = {}
         for leaf, tensor in tensors.items():
-            positions = torch.arange(tensor.numel()).reshape(tensor.shape)
+            positions = torch.arange(tensor.numel(), device="cpu").reshape(tensor.shape)
             self._shadows[id(tensor)] = _Shadow(tensor, leaf, positions)
 
     def __torch_function__(
@@ -139,7 +140,7 @@ class Watch(_Mode):
 
     def _source(self, args: Sequence[Any], kwargs: dict[str, Any]) -> _Shadow | None:
         values = [*args, *kwargs.values()]
-        values += [v for a in args if isinstance(a, (list, tuple)) for v in a]  # pyright: ignore[reportUnknownVariableType]  # any nesting
+        values += [v for a in args if isinstance(a, (list, tuple)) for v in a]
         for value in values:
             if isinstance(value, Tensor) and id(value) in self._shadows:
                 return self._shadows[id(value)]
@@ -154,7 +155,7 @@ class Watch(_Mode):
         moved: list[Any] = [None] * len(outs)
         name = getattr(func, "__name__", "")
         if name in _MOVES and source.positions is not None:
-            shadowed = func(*self._swap(args, source), **kwargs)
+            shadowed = func(*self._swap(args), **kwargs)
             moved = list(shadowed) if isinstance(shadowed, (list, tuple)) else [shadowed]
         elif source.positions is not None and len(outs) == 1 and outs[0].shape == source.positions.shape:
             moved = [source.positions]
@@ -164,7 +165,7 @@ class Watch(_Mode):
             if isinstance(result, Tensor) and not result.dtype.is_floating_point:
                 self._shadows[id(result)] = _Shadow(result, source.leaf, positions)
 
-    def _swap(self, args: Sequence[Any], source: _Shadow) -> list[Any]:
+    def _swap(self, args: Sequence[Any]) -> list[Any]:
         def swapped(value: Any) -> Any:
             if isinstance(value, Tensor) and id(value) in self._shadows:
                 return self._shadows[id(value)].positions

@@ -6,7 +6,7 @@ Verbs: *read* the values there, *replace* them, *tap* them as differentiable ten
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from captum._engine.rows import Rows
 from captum._engine.score import Score
-from captum._engine.values import Leaves, Rebuild, describe
+from captum._engine.values import Leaves, describe
 from captum.errors import InputTypeError, LayerError
 
 Side = Literal["output", "input"]
@@ -41,7 +41,7 @@ class Layer:
         self.uses = 0
 
     @contextlib.contextmanager
-    def watched(self, change: Change) -> Iterator[None]:
+    def watched(self, change: Change) -> Generator[None]:
         """Call ``change(use, values)`` at each run of the module; what it returns takes the values' place."""
         count = 0
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 class Rows:
@@ -41,7 +44,7 @@ class Rows:
             return value
         return self.pick(value)
 
-    def pick_list(self, values: list[object]) -> list[object]:
+    def pick_list(self, values: list[T]) -> list[T]:
         """The entries of a list with one entry per example, one for each row."""
         return values if self.index is None else [values[i] for i in self.index.tolist()]
 

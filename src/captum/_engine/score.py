@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ def read_output(output: Any) -> Tensor:
     if isinstance(output, Tensor):
         return output
     if isinstance(output, (bool, int, float)):
-        return torch.tensor(output)
+        return torch.tensor(output, device="cpu")
     parts = _parts(output)
     logits = parts.get("logits")
     if isinstance(logits, Tensor):
@@ -66,8 +67,12 @@ class Score:
         self, forward: Forward, inputs: Inputs, target: Any = None, additional_forward_args: Any = None
     ) -> None:
         self.forward = forward
-        self.inputs = inputs
         self.constants = parse_constants(additional_forward_args)
+        if any(t.is_inference() for t in (*inputs.tensors, *self.constants) if isinstance(t, Tensor)):
+            with torch.inference_mode(False):
+                inputs = replace(inputs, tensors=tuple(_ordinary(t) for t in inputs.tensors))
+                self.constants = tuple(_ordinary(c) for c in self.constants)
+        self.inputs = inputs
         self.nothing = takes_nothing(forward)
         if not callable(forward):
             message = f"Expected a model or a function as forward_func, got {describe(forward)}."
@@ -125,7 +130,7 @@ class Score:
         return find_modules(self.forward)
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> Generator[None]:
         """The state that a call needs: eager code for compiled models, gradients through RNNs on CUDA."""
         with contextlib.ExitStack() as stack:
             if torch.is_inference_mode_enabled():
@@ -140,6 +145,11 @@ class Score:
         """Tell whether :meth:`running` has anything to do."""
         cuda = self.inputs.tensors[0].is_cuda
         return cuda or "torch._dynamo.eval_frame" in sys.modules or torch.is_inference_mode_enabled()
+
+
+def _ordinary(value: Any) -> Any:
+    """A copy of a tensor made in inference mode, which autograd would refuse; all else is unchanged."""
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
 def find_modules(forward: Any) -> list[torch.nn.Module]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Literal, TypeVar
 
 import torch
@@ -106,7 +106,7 @@ class Sweep:
     def chunk(self, start: int, stop: int) -> Chunk:
         """The pairs from ``start`` to ``stop``."""
         whole = start == 0 and stop == self.batch and (self.variants == 1 or self.order == "variant")
-        pairs = torch.arange(start, stop)
+        pairs = torch.arange(start, stop, device="cpu")
         by = self.batch if self.order == "variant" else self.variants
         slow, fast = torch.div(pairs, by, rounding_mode="floor"), pairs % by
         rows, variants = (fast, slow) if self.order == "variant" else (slow, fast)
@@ -136,7 +136,7 @@ class Sweep:
                 yield chunk, results[0]
 
     @contextlib.contextmanager
-    def _progress(self, total: int) -> Iterator[Callable[[int], object]]:
+    def _progress(self, total: int) -> Generator[Callable[[int], object]]:
         if self.label is None:
             yield lambda _: None
             return
@@ -155,4 +155,4 @@ def release_memory() -> None:
 
 def parameter_count(modules: list[nn.Module]) -> int:
     """Number of parameters of the outermost modules in a list, each counted once."""
-    return sum(p.numel() for m in modules for p in m._parameters.values() if isinstance(p, Tensor))  # noqa: SLF001  # parameters() would walk each subtree again
+    return sum(p.numel() for m in modules for p in m._parameters.values() if isinstance(p, Tensor))

@@ -106,7 +106,7 @@ def _parse_list(target: list[Any], batch: int) -> Any:
     if all(isinstance(t, scalars) and not isinstance(t, bool) for t in target):
         flat = [t for t in target if not isinstance(t, Tensor) or (t.numel() == 1 and not t.dtype.is_floating_point)]
         if len(flat) == batch:
-            return torch.tensor([int(t) for t in target], dtype=torch.long)
+            return torch.tensor([int(t) for t in target], dtype=torch.long, device="cpu")
     if all(isinstance(t, tuple) for t in target):
         return [_parse_indices(t) for t in target]
     message = f"Expected a target list of {batch} ints or of {batch} tuples of ints, got {describe(target)}."
@@ -123,10 +123,7 @@ def select(output: Tensor, target: Any, rows: Rows) -> Tensor:
     if is_target_object(target):
         return target.select(output, rows)
     if output.dim() < 2:
-        shape = tuple(output.shape)
-        message = f"The output {shape} has no class dimension, so it takes no target; pass target=None."
-        if output.dim() == 1 and target in (0, -1, (0,), (-1,)):
-            raise TargetError(message)
+        message = f"The output {tuple(output.shape)} has no class dimension, so it takes no target; pass target=None."
         raise TargetError(message)
     if isinstance(target, int):
         _check_range(target, output, 1, rows)

@@ -153,7 +153,7 @@ def completeness_gap(attributions: Sequence[Tensor], end: Tensor, start: Tensor)
 
 def _leaves(value: Any) -> tuple[Tensor, ...]:
     if isinstance(value, list):
-        return tuple(t for v in value for t in _leaves(v))  # pyright: ignore[reportUnknownVariableType]  # any nesting
+        return tuple(t for v in value for t in _leaves(v))
     return parse_inputs(value).tensors
 
 
@@ -185,8 +185,8 @@ class InternalAttribution(Attribution, Generic[ModuleOrModules]):
     def _modules(self, several: bool = False) -> list[nn.Module]:
         """The layer as a list of modules."""
         if isinstance(self.layer, (list, tuple)):
-            if several and len(self.layer):  # pyright: ignore[reportUnknownArgumentType]  # a user's list
-                return list(self.layer)  # pyright: ignore[reportUnknownArgumentType]  # same
+            if several and len(self.layer):
+                return list(self.layer)
             message = f"{type(self).__name__} takes one layer, got {describe(self.layer)}; call it once for each layer."
             raise LayerTypeError(message)
         return [self.layer]

@@ -77,7 +77,7 @@ class Step:
     step: int
     class_index: int | None = None
 
-    def select(self, output: Tensor, rows: Rows) -> Tensor:
+    def select(self, output: Tensor, rows: Rows) -> Tensor:  # noqa: ARG002  # the same for every row
         """Read ``output`` ``(n, T)`` or ``(n, T, C)`` into ``(n,)``."""
         want = 2 if self.class_index is None else 3
         if output.dim() != want:
@@ -100,7 +100,7 @@ class Labels:
     indices: Sequence[int]
     weights: Sequence[float] | None = None
 
-    def select(self, output: Tensor, rows: Rows) -> Tensor:
+    def select(self, output: Tensor, rows: Rows) -> Tensor:  # noqa: ARG002  # the same for every row
         """Read ``output`` ``(n, C)`` into ``(n,)``."""
         weights = [1.0] * len(self.indices) if self.weights is None else list(self.weights)
         if output.dim() != 2 or len(weights) != len(self.indices) or not weights:

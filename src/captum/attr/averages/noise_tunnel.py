@@ -305,6 +305,6 @@ def _picked(value: Any, rows: Rows) -> Any:
     """The rows of a value of any structure that has one row, or one entry, per example."""
     if isinstance(value, tuple):
         return tuple(_picked(v, rows) for v in value)
-    if isinstance(value, list) and len(value) == rows.batch:  # pyright: ignore[reportUnknownArgumentType]  # a user's list
-        return rows.pick_list(value)  # pyright: ignore[reportUnknownArgumentType]  # same
+    if isinstance(value, list) and len(value) == rows.batch:
+        return rows.pick_list(value)
     return rows.pick_constant(value)

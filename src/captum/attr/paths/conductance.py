@@ -81,7 +81,7 @@ class _Increments:
 
 
 def _rows(chunk: Chunk) -> Tensor:
-    return torch.arange(chunk.rows.batch) if chunk.rows.index is None else chunk.rows.index
+    return torch.arange(chunk.rows.batch, device="cpu") if chunk.rows.index is None else chunk.rows.index
 
 
 class LayerConductance(LayerAttribution, GradientAttribution):
@@ -186,7 +186,9 @@ def _values_at(function: AtInputs, layers: Layers, points: Tensors, keep_graph: 
 
 
 class NeuronConductance(NeuronAttribution, GradientAttribution):
-    r"""Conductance of one neuron, by input: :math:`a = (x - x') \odot \int \frac{\partial F}{\partial y_j} \frac{\partial y_j}{\partial x}\, d\alpha`.
+    r"""Conductance of one neuron, by input.
+
+    :math:`a = (x - x') \odot \int \frac{\partial F}{\partial y_j} \frac{\partial y_j}{\partial x}\, d\alpha`.
 
     K. Dhamdhere, M. Sundararajan, Q. Yan, 2018, arXiv:1805.12233; A. Shrikumar, J. Su, A. Kundaje, 2018, arXiv:1807.09946.
 
@@ -292,13 +294,15 @@ def _flow(
         slopes = differentiate(scores, values, create_graph=create_graph, retain_graph=True)
         chosen = tuple(v.detach().requires_grad_() for v in values)
         picked = neuron.pick(chosen, chunk.rows)
-        masks = torch.autograd.grad(picked.sum(), chosen, allow_unused=True)
+        masks: list[Tensor | None] = list(torch.autograd.grad(picked.sum(), chosen, allow_unused=True))
         pairs = [(v, s * m) for v, s, m in zip(values, slopes, masks, strict=True) if m is not None]
-        grads = torch.autograd.grad(
-            [v for v, _ in pairs],
-            variables,
-            [w for _, w in pairs],
-            create_graph=create_graph,
-            allow_unused=True,
+        grads: list[Tensor | None] = list(
+            torch.autograd.grad(
+                [v for v, _ in pairs],
+                variables,
+                [w for _, w in pairs],
+                create_graph=create_graph,
+                allow_unused=True,
+            )
         )
     return tuple(torch.zeros_like(v) if g is None else g for g, v in zip(grads, variables, strict=True))

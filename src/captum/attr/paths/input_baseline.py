@@ -24,7 +24,7 @@ def _one_point(function: AtInputs, start: Tensors, source: Source) -> tuple[Chun
     """All examples in one chunk, each at its own random place between baseline and input."""
     chunk = Sweep(function.batch, 1, function.plan(function.batch)).chunk(0, function.batch)
     nodes = source.uniform(function.batch)
-    chunk = Chunk(0, function.batch, chunk.rows, torch.arange(function.batch))
+    chunk = Chunk(0, function.batch, chunk.rows, torch.arange(function.batch, device="cpu"))
     return chunk, points_on_path(start, function.end(), chunk, nodes)
 
 

@@ -14,9 +14,9 @@ from captum.errors import InputError
 
 __all__ = [
     "METHODS",
-    "Riemann",
     "SUPPORTED_METHODS",
     "SUPPORTED_RIEMANN_METHODS",
+    "Riemann",
     "approximation_parameters",
     "gauss_legendre_builders",
     "nodes_and_weights",
@@ -75,14 +75,14 @@ def nodes_and_weights(n_steps: int, method: str) -> tuple[Tensor, Tensor]:
     if method == "gausslegendre":
         nodes, weights = np.polynomial.legendre.leggauss(count)
         return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)
-    steps = torch.arange(count, dtype=torch.float64)
+    steps = torch.arange(count, dtype=torch.float64, device="cpu")
     if method == "riemann_trapezoid":
-        ends = torch.full((count,), 1 / (count - 1), dtype=torch.float64)
+        ends = torch.full((count,), 1 / (count - 1), dtype=torch.float64, device="cpu")
         ends[0] /= 2
         ends[-1] /= 2
         return steps / (count - 1), ends
     shift = {"riemann_left": 0.0, "riemann_middle": 0.5, "riemann_right": 1.0}[method]
-    return (steps + shift) / count, torch.full((count,), 1 / count, dtype=torch.float64)
+    return (steps + shift) / count, torch.full((count,), 1 / count, dtype=torch.float64, device="cpu")
 
 
 def riemann_builders(method: Riemann = Riemann.trapezoid) -> tuple[Builder, Builder]:
