@@ -7,7 +7,7 @@ to be made, changed or explained by hand.
 from __future__ import annotations
 
 import operator
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
@@ -203,8 +203,7 @@ def _find(model: nn.Module, name: str) -> tuple[nn.Module, str, nn.Module]:
         parent = model.get_submodule(path)
         layer = parent.get_submodule(attribute)
     except AttributeError as fault:
-        modules = model.named_modules()
-        known = _embedding_names(modules)  # pyright: ignore[reportUnknownArgumentType] - torch leaves it open
+        known = _embedding_names(model)
         message = f"{type(model).__name__} has no layer {name!r}; its embedding layers: {known}"
         raise UnknownLayerError(message) from fault
     if not attribute:
@@ -213,6 +212,9 @@ def _find(model: nn.Module, name: str) -> tuple[nn.Module, str, nn.Module]:
     return parent, attribute, layer
 
 
-def _embedding_names(modules: Iterable[tuple[str, nn.Module]]) -> str:
-    kinds = (nn.Embedding, nn.EmbeddingBag)
-    return ", ".join(repr(name) for name, module in modules if isinstance(module, kinds)) or "none"
+def _embedding_names(model: nn.Module) -> str:
+    names: list[str] = []
+    for name, module in model.named_modules():  # pyright: ignore[reportUnknownVariableType] - torch leaves it open
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+            names.append(f"{name!r}")
+    return ", ".join(names) or "none"
