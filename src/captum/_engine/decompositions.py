@@ -62,7 +62,12 @@ def std_mean(x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
 
 
 def vector_norm(
-    x: Tensor, ord: float = 2, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None  # noqa: A002  # torch's name
+    x: Tensor,
+    ord: float = 2,
+    dim: Dims = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,  # noqa: A002  # torch's name
 ) -> Tensor:
     """(Σ \\|x\\|^p)^(1/p)."""
     x = x if dtype is None else x.to(dtype)
@@ -78,7 +83,13 @@ def vector_norm(
 
 
 def norm(
-    x: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False, out: None = None, dtype: Any = None, **named: Any
+    x: Tensor,
+    p: Any = "fro",
+    dim: Dims = None,
+    keepdim: bool = False,
+    out: None = None,
+    dtype: Any = None,
+    **named: Any,
 ) -> Tensor:
     """Vector norms, and the Frobenius norm of matrices."""
     p = named.get("ord", p)
@@ -95,13 +106,15 @@ def norm(
 def linalg_norm(x: Tensor, ord: Any = None, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:  # noqa: A002  # torch's name
     """Vector norms, and the Frobenius norm of matrices."""
     if ord not in (None, "fro") and dim is None and x.dim() == 2:
-        message = f"Expected a vector norm or the Frobenius norm on the differentiated path, got the matrix norm {ord!r}."
+        message = (
+            f"Expected a vector norm or the Frobenius norm on the differentiated path, got the matrix norm {ord!r}."
+        )
         raise InputError(message)
     return norm(x, ord, dim, keepdim, dtype=dtype)
 
 
 def normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Tensor:
-    """x / max(‖x‖, eps)."""
+    """X / max(‖x‖, eps)."""
     return x / vector_norm(x, p, dim, keepdim=True).clamp_min(eps).expand_as(x)
 
 
@@ -129,7 +142,7 @@ def prod(x: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any
 
 
 def glu(x: Tensor, dim: int = -1) -> Tensor:
-    """a σ(b)."""
+    """A σ(b)."""
     a, b = x.chunk(2, dim)
     return a * torch.sigmoid(b)
 
@@ -140,7 +153,7 @@ def softmin(x: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any 
 
 
 def addcdiv(x: Tensor, top: Tensor, bottom: Tensor, *, value: float = 1) -> Tensor:
-    """x + value · top / bottom."""
+    """X + value · top / bottom."""
     return x + value * (top / bottom)
 
 
@@ -172,7 +185,7 @@ def lp_pool3d(x: Tensor, norm_type: float, kernel_size: Any, stride: Any = None,
 
 
 def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
-    """x / (k + α · mean of x² over neighbouring channels)^β."""
+    """X / (k + α · mean of x² over neighbouring channels)^β."""
     squares = (x * x).flatten(2).transpose(1, 2)
     near = F.avg_pool1d(F.pad(squares, (size // 2, (size - 1) // 2)), size, stride=1)
     return x / (near.transpose(1, 2).reshape(x.shape) * alpha + k).pow(beta)
@@ -204,6 +217,22 @@ def scaled_dot_product_attention(
     return torch.matmul(weights, value)
 
 
+def sort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
+    """The elements in the order of their sizes."""
+    indices = _order(x, dim, descending, stable)
+    return torch.return_types.sort((x.gather(dim, indices), indices))
+
+
+def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:  # noqa: A002, ARG001  # torch's name
+    """The first elements in the order of their sizes."""
+    indices = _order(x, dim, largest, stable=True).narrow(dim, 0, k)
+    return torch.return_types.topk((x.gather(dim, indices), indices))
+
+
+def _order(x: Tensor, dim: int, descending: bool, stable: bool) -> Tensor:
+    return torch.argsort(x, dim=dim, descending=descending, stable=stable)
+
+
 def declare_composites() -> None:
     """Enter them all."""
     table = {
@@ -218,6 +247,8 @@ def declare_composites() -> None:
         "pairwise_distance": pairwise_distance,
         "prod": prod,
         "glu": glu,
+        "sort": sort,
+        "topk": topk,
         "softmin": softmin,
         "addcdiv": addcdiv,
         "logaddexp": logaddexp,
@@ -230,6 +261,5 @@ def declare_composites() -> None:
     for name, function in table.items():
         declare(name, Kind.COMPOSITE, decompose=function)
     declare("linalg_norm", Kind.COMPOSITE, decompose=linalg_norm)
-    for function in (torch.linalg.norm, torch._C._linalg.linalg_norm):  # noqa: SLF001  # where torch.linalg keeps it
+    for function in (torch.linalg.norm, torch._C._linalg.linalg_norm):  # where torch.linalg keeps it
         SPELLINGS[function] = Spelling(OPERATORS["linalg_norm"])
-

@@ -75,12 +75,12 @@ _SPACES = (
     torch,
     Tensor,
     F,
-    torch._C._nn,  # noqa: SLF001  # where F keeps its native functions
-    torch._C._VariableFunctions,  # noqa: SLF001
+    torch._C._nn,  # where F keeps its native functions
+    torch._C._VariableFunctions,
     torch.special,
-    torch._C._special,  # noqa: SLF001
+    torch._C._special,
     torch.linalg,
-    torch._C._linalg,  # noqa: SLF001
+    torch._C._linalg,
     torch.functional,
 )
 #: Other names of an operator in torch's name spaces.
@@ -224,7 +224,7 @@ SPECIAL = """
 """
 CONSTANT = """
     zeros_like ones_like full_like empty_like rand_like randn_like randint_like new_zeros new_ones new_full new_empty
-    new_tensor
+    new_tensor requires_grad
 """
 STOP = "detach argmax argmin argsort one_hot"
 READS = "item tolist __bool__ __float__ __int__ __index__ __complex__ numpy __array__ equal allclose is_nonzero"

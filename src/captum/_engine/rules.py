@@ -87,22 +87,6 @@ class RuleMode(TorchFunctionMode):
         self._saved: dict[int, list[weakref.ref[Saved]]] = {}
         self._constants: list[Tensor] = []
 
-    def start(self, tensor: Tensor, twin: Tensor | None = None) -> Tensor:
-        """Begin the path: a copy of ``tensor`` that carries a mark, connected to it in the graph.
-
-        Args:
-            tensor: a leaf that requires grad, or a tensor of integers.
-            twin: its value for the baseline, of the same shape.
-        """
-        out = tensor.clone()
-        copy: Tensor | None = None
-        if twin is not None:
-            copy = torch.empty_like(out, requires_grad=False).copy_(twin.detach())
-        self.marks.set(out, Mark(self, copy))
-        if tensor.requires_grad:
-            self.leaves.append(tensor)
-        return out
-
     def close(self) -> None:
         """Take every mark off; to be called when the backward pass is through."""
         self.marks.clear()
@@ -228,11 +212,16 @@ class RuleMode(TorchFunctionMode):
         """A constant is about to be written to by the path: from here on it is on the path too."""
         if self.marks.get(tensor, self) is not None:
             return
-        base = tensor if tensor._base is None else tensor._base  # noqa: SLF001  # the tensor that a view looks at
+        base = tensor if tensor._base is None else tensor._base  # the tensor that a view looks at
         twin = base.detach().clone() if self.paired else None
         self.marks.set(base, Mark(self, twin))
         self.marks.adopted = True
         self.marks.get(tensor, self)
+
+    def check_seen(self, scores: Tensor) -> None:
+        """Complain when the scores come out of code that this mode did not see."""
+        if self.marks.get(scores, self) is None:
+            self._escaped(scores)
 
     def save(self, tensor: Tensor) -> Saved:
         """Keep a value for the backward pass, safe from later in-place calls."""
@@ -269,7 +258,7 @@ class RuleMode(TorchFunctionMode):
     def _caller(self) -> str:
         """The innermost module on the Python stack, by its path in the model."""
         names = {id(m): n for n, m in self.root.named_modules()} if self.root is not None else {}
-        frame = sys._getframe()  # noqa: SLF001  # only on the way to an error
+        frame = sys._getframe()  # only on the way to an error
         while frame is not None:
             owner: object = frame.f_locals.get("self")
             if isinstance(owner, nn.Module):

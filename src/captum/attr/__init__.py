@@ -27,6 +27,14 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "captum.attr.paths.conductance": ("LayerConductance", "NeuronConductance"),
     "captum.attr.paths.influence": ("InternalInfluence",),
     "captum.attr.paths.gradient_shap": ("GradientShap", "LayerGradientShap", "NeuronGradientShap"),
+    "captum.attr.backprop.deep_lift": (
+        "DeepLift",
+        "DeepLiftShap",
+        "LayerDeepLift",
+        "LayerDeepLiftShap",
+        "NeuronDeepLift",
+        "NeuronDeepLiftShap",
+    ),
     "captum.attr.averages.noise_tunnel": ("NoiseTunnel",),
     "captum.attr.averages.moments": (
         "CommonStats",

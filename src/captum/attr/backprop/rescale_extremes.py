@@ -120,7 +120,11 @@ def _reduction(call: Call, eps: float) -> Any:
 
     def unflat(t: Tensor, shape: torch.Size) -> Tensor:
         rest = [s for d, s in enumerate(shape) if d not in dims]
-        return t.reshape(*rest, *[shape[d] for d in dims]).movedim(list(range(-count, 0)), dims) if count else t.reshape(shape)
+        return (
+            t.reshape(*rest, *[shape[d] for d in dims]).movedim(list(range(-count, 0)), dims)
+            if count
+            else t.reshape(shape)
+        )
 
     out, other, index, other_index = _select(call, x, pick, flat, unflat, eps)
     if call.name in ("max", "min") and isinstance(dim, int):

@@ -110,7 +110,7 @@ def normalise(
     centred: bool = True,
     ungroup: Callable[[Tensor, torch.Size], Tensor] = torch.Tensor.reshape,
 ) -> Any:
-    """y = γ c / √(mean(c²) + ε), c = x − mean(x): Δy = γ (r̄ Δc + c̄ Δr), Δr = −(r r₀)² / (r + r₀) · mean(2 c̄ Δc).
+    """Y = γ c / √(mean(c²) + ε), c = x − mean(x): Δy = γ (r̄ Δc + c̄ Δr), Δr = −(r r₀)² / (r + r₀) · mean(2 c̄ Δc).
 
     Args:
         call: the call.
@@ -189,13 +189,10 @@ def batch_norm(call: Call) -> Any:
         return call.native()
     gain = per_channel(call.argument(3, "weight"), call.args[0])
 
-
     def ungroup(lines: Tensor, shape: torch.Size) -> Tensor:
         return lines.reshape(shape[1], shape[0], *shape[2:]).transpose(0, 1)
 
-    return normalise(
-        call, lambda t: t.transpose(0, 1).flatten(1), gain, call.argument(7, "eps", 1e-5), ungroup=ungroup
-    )
+    return normalise(call, lambda t: t.transpose(0, 1).flatten(1), gain, call.argument(7, "eps", 1e-5), ungroup=ungroup)
 
 
 def per_channel(weight: Tensor | None, like: Tensor) -> Tensor | None:

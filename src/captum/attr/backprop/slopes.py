@@ -21,7 +21,7 @@ def distinct(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def secant(rise: Tensor, run: Tensor, eps: float, otherwise: float) -> Tensor:
-    """rise / run, and ``otherwise`` where run is 0, below ``eps`` or undefined."""
+    """Rise / run, and ``otherwise`` where run is 0, below ``eps`` or undefined."""
     usable = (run.abs() >= eps) & (run != 0)
     slope = rise / torch.where(usable, run, torch.ones_like(run))
     return torch.where(usable, slope, torch.full_like(slope, otherwise))

@@ -1,0 +1,148 @@
+"""One forward and one backward pass under a table of rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum._engine.calls import Mark
+from captum._engine.drive import AtInputs, differentiate, leaf
+from captum._engine.place import Layers
+from captum._engine.rows import Rows
+from captum._engine.rules import RuleMode
+from captum._engine.values import describe
+from captum.errors import InputTypeError, UnknownOperatorError
+
+Tensors = tuple[Tensor, ...]
+
+
+@dataclass(slots=True)
+class Pass:
+    """What one pass gives.
+
+    Attributes:
+        scores: the score of each row, ``(n,)``.
+        twin_scores: the score of each row for the baselines, ``(n,)``; ``scores`` where nothing is paired.
+        values: the tensors that were differentiated by.
+        twins: their values for the baselines; empty where nothing is paired.
+        grads: what the backward pass brings to them.
+        covers: tells whether every path from the inputs to the scores leads through ``values``.
+    """
+
+    scores: Tensor
+    twin_scores: Tensor
+    values: Tensors
+    twins: Tensors
+    grads: Tensors
+    covers: bool
+
+
+def run_ruled(
+    function: AtInputs,
+    mode: RuleMode,
+    points: Tensors,
+    rows: Rows,
+    *,
+    twins: Tensors | None = None,
+    layers: Layers | None = None,
+    seeds: Callable[[Tensor], Tensor] | None = None,
+    create_graph: bool = False,
+) -> Pass:
+    """Run the score at ``points`` under the rules of ``mode``, and the backward pass.
+
+    Args:
+        function: the score as a function of the inputs.
+        mode: a fresh mode; closed here.
+        points: the inputs, ``(n, *)`` each.
+        rows: which examples they are.
+        twins: the baselines, ``(n, *)`` each, for a paired mode.
+        layers: differentiate by the values of these layers instead of the inputs.
+        seeds: the gradient to start from, given the scores; ones by default.
+        create_graph: whether the result can be differentiated again.
+    """
+    try:
+        with torch.enable_grad():
+            variables = tuple(leaf(p, create_graph) for p in points)
+            for number, variable in enumerate(variables):
+                twin = None if twins is None else torch.empty_like(variable, requires_grad=False).copy_(twins[number])
+                mode.marks.set(variable, Mark(mode, twin))
+            mode.leaves.extend(variables)
+            values: Tensors = variables
+            with mode, function.replaced(variables):
+                filled = function.fill(variables, rows)
+                if layers is None:
+                    scores = function.score(filled, rows)
+                else:
+                    output, values = layers.tap(function.score_of_model(), filled, rows)
+                    scores = function.score.read(output, rows)
+            mode.check_seen(scores)
+            weights = None if seeds is None else seeds(scores.detach())
+            names = function.names if layers is None else ()
+            grads = differentiate(scores, values, names, create_graph=create_graph, weights=weights)
+        paired = twins is not None
+        covers = layers is None or not _bypassed(scores, values, variables)
+        return Pass(
+            scores if create_graph else scores.detach(),
+            mode.twin(scores) if paired else scores.detach(),
+            values if create_graph else tuple(v.detach() for v in values),
+            tuple(mode.twin(v) for v in values) if paired else (),
+            grads,
+            covers,
+        )
+    finally:
+        mode.close()
+
+
+def _bypassed(scores: Tensor, values: Sequence[Tensor], leaves: Sequence[Tensor]) -> bool:
+    """Tell whether the graph leads from the scores to a leaf without passing through the values."""
+    walls = {v.grad_fn for v in values}
+    seen: set[Any] = set()
+    stack: list[Any] = [scores.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen or node in walls:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if variable is not None and any(variable is t for t in leaves):
+            return True
+        stack.extend(n for n, _ in node.next_functions)
+    return False
+
+
+def require_visible(model: Any, method: str) -> None:
+    """Refuse a model whose operators a rule cannot see.
+
+    Raises:
+        InputTypeError: when ``model`` is no module.
+        UnknownOperatorError: when it is scripted or exported, or runs in other threads.
+    """
+    if not isinstance(model, nn.Module):
+        message = f"{method} needs an nn.Module as model, got {describe(model)}; wrap the function in a module."
+        raise InputTypeError(message)
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            kind = "a TorchScript module"
+        elif isinstance(module, torch.fx.GraphModule) and _calls_overloads(module):
+            kind = "an exported program"
+        elif isinstance(module, nn.DataParallel):
+            kind = "nn.DataParallel, which runs in other threads"
+        else:
+            continue
+        where = f"module {name!r}" if name else "the model"
+        message = (
+            f"{method} replaces the derivative of operators, and those of {where} ({type(module).__name__}) cannot be "
+            f"seen: it is {kind}. Explain the eager model it was made from, or use a gradient method."
+        )
+        raise UnknownOperatorError(message)
+
+
+def _calls_overloads(module: torch.fx.GraphModule) -> bool:
+    return any(
+        node.op == "call_function" and isinstance(node.target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket))  # noqa: SLF001  # no public name
+        for node in module.graph.nodes
+    )
