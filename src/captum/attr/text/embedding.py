@@ -214,7 +214,7 @@ def _find(model: nn.Module, name: str) -> tuple[nn.Module, str, nn.Module]:
 
 def _embedding_names(model: nn.Module) -> str:
     names: list[str] = []
-    for name, module in model.named_modules():  # pyright: ignore[reportUnknownVariableType] - torch leaves it open
+    for name, module in model.named_modules():
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
             names.append(f"{name!r}")
     return ", ".join(names) or "none"
