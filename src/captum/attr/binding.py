@@ -20,6 +20,7 @@ __all__ = ["Bound", "Call", "bind", "described"]
 
 Model = Callable[..., object]
 _NOISE_SHARE = 0.15
+_EMBEDDING_SHARE = 0.5
 _TUNNEL = "captum.attr.averages.noise_tunnel:NoiseTunnel"
 
 
@@ -167,7 +168,8 @@ def _tunnel(call: Call, method: object, accepted: Iterable[str]) -> tuple[object
     elif is_mapping(given):
         extra.update({str(key): value for key, value in given.items()})
     extra.setdefault("nt_type", "smoothgrad")
-    extra.setdefault("stdevs", _noise(call.inputs))
+    if "stdevs" not in extra:
+        extra["stdevs"] = _noise(call)
     tunnel: object = load_class(_TUNNEL)(method)
     unknown = [name for name in extra if name not in _parameters(tunnel) and name not in accepted]
     if unknown:
@@ -176,12 +178,26 @@ def _tunnel(call: Call, method: object, accepted: Iterable[str]) -> tuple[object
     return tunnel, extra
 
 
-def _noise(inputs: object) -> object:
-    """Return 15 % of the range of each input, one number for one tensor."""
-    found = [leaf.value.detach() for leaf in leaves(inputs)]
-    floats = [value.double() if value.is_floating_point() else torch.ones(1) for value in found]
-    spreads = [_NOISE_SHARE * float(value.max() - value.min()) for value in floats]
+def _noise(call: Call) -> object:
+    """Return 15 % of the range of each input, or half the spread of the embeddings of token ids; one number for one."""
+    spreads: list[float] = []
+    for leaf in leaves(call.inputs):
+        value = leaf.value.detach()
+        if value.is_floating_point():
+            spreads.append(_NOISE_SHARE * float(value.double().max() - value.double().min()))
+        else:
+            spreads.append(_EMBEDDING_SHARE * _embedding_spread(call.model))
     return spreads[0] if len(spreads) == 1 else tuple(spreads)
+
+
+def _embedding_spread(model: Model) -> float:
+    tables = [module for module in modules_by_name(model).values() if isinstance(module, torch.nn.Embedding)]
+    if not tables:
+        message = (
+            "the noise for integer inputs goes to their embeddings, and none is in sight: pass stdevs in noise_tunnel"
+        )
+        raise InputError(message)
+    return float(tables[0].weight.detach().double().std())
 
 
 def _zero_row(tensor: Tensor) -> Tensor:

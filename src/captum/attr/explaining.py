@@ -94,7 +94,7 @@ def explain(
             take ``(M, *)``, and a single row of zeros when none is given.
         noise_tunnel: Average over noisy copies of the inputs: ``"smoothgrad"``, ``"smoothgrad_sq"`` or ``"vargrad"``,
             ``True`` for the first, or a dict of the arguments of ``NoiseTunnel.attribute``. ``stdevs`` is by default
-            15 % of the range of each input.
+            15 % of the range of each input, and for token ids half the standard deviation of the embeddings.
         additional_forward_args: Constants of the model, passed after the inputs.
         class_names: Names of the scores: a list, or a dict from index to name. Models of ``transformers`` bring them.
         feature_names: Names along one axis of the input; a dict of such lists where there are several inputs.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from captum.attr.registry import METHODS
+from captum.attr.results.leaves import is_mapping
 from captum.attr.visualization.wording import short_number, shorten
 
 if TYPE_CHECKING:
     from captum.attr.explanation import Explanation
 
-__all__ = ["number", "residual_words", "summary", "target_words"]
+__all__ = ["number", "residual_words", "summary", "target_words", "title_of"]
 
 _LISTED = 3
 
@@ -21,6 +23,15 @@ def number(value: float | None, signed: bool = False) -> str:
     ('0.123', '+1e-9')
     """
     return "" if value is None else short_number(value, sign=signed)
+
+
+def title_of(explanation: Explanation) -> str:
+    """Return the method as a heading, with the averaging over noise if there was one."""
+    row = METHODS.get(explanation.method)
+    title = row.title if row is not None else explanation.method.replace("_", " ")
+    tunnel = explanation.arguments.get("noise_tunnel")
+    kind = tunnel.get("nt_type") if is_mapping(tunnel) else None
+    return f"{title} + {kind}" if kind else title
 
 
 def target_words(explanation: Explanation) -> str:
