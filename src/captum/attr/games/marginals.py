@@ -1,0 +1,195 @@
+"""Estimators that add up marginal contributions: leave one out, and random orders (permutation sampling)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from captum.attr.games.exact import Hierarchy
+from captum.attr.games.play import Estimate, Estimator, block_rows, everyone, nobody
+from captum.attr.games.stopping import Stopping
+
+#: Draws ``count`` orders of the players, LongTensor ``(count, M)``.
+DrawOrders = Callable[[int], Tensor]
+
+#: Coalitions of games this small are remembered, so that none is scored twice.
+REMEMBERED_PLAYERS = 16
+REMEMBERED_ENTRIES = 1 << 24
+
+
+def leave_one_out(players: int) -> Estimator[Estimate]:
+    """What the score loses when one player leaves: ``v(all) − v(all but i)``."""
+    full = yield everyone(players)
+    block = block_rows(players, full.shape[1])
+    parts = [full.new_zeros((0, full.shape[1]))]
+    for start in range(0, players, block):
+        count = min(block, players - start)
+        coalitions = torch.ones((count, players), dtype=torch.bool)
+        coalitions[torch.arange(count), torch.arange(start, start + count)] = False
+        parts.append(full - (yield coalitions))
+    values = torch.cat(parts)
+    return Estimate(values, torch.zeros_like(values), players + 1)
+
+
+def global_orders(players: int) -> DrawOrders:
+    """Orders from torch's global stream, one ``torch.randperm(M)`` each."""
+    return lambda count: torch.stack([torch.randperm(players) for _ in range(count)])
+
+
+def seeded_orders(players: int, generator: torch.Generator) -> DrawOrders:
+    """Orders from one generator only."""
+    return lambda count: torch.stack(
+        [torch.randperm(players, generator=generator, device=generator.device).cpu() for _ in range(count)]
+    )
+
+
+def hierarchical_orders(groups: Hierarchy, generator: torch.Generator | None) -> DrawOrders:
+    """Random orders in which the members of every group stay together."""
+
+    def order(group: Hierarchy) -> list[int]:
+        out: list[int] = []
+        for position in torch.randperm(len(group), generator=generator).tolist():
+            part = group[position]
+            out += [part] if isinstance(part, int) else order(part)
+        return out
+
+    return lambda count: torch.tensor([order(groups) for _ in range(count)])
+
+
+@dataclass(slots=True)
+class Moments:
+    """Mean and spread of the samples of a value, folded one batch of samples at a time (Chan's update)."""
+
+    count: int = 0
+    mean: Tensor = field(default_factory=lambda: torch.zeros(()))
+    squares: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+    def add(self, samples: Tensor) -> None:
+        """Fold ``samples`` ``(s, *)``."""
+        new = len(samples)
+        mean = samples.mean(0)
+        squares = (samples - mean).square().sum(0)
+        if self.count == 0:
+            self.count, self.mean, self.squares = new, mean, squares
+            return
+        step = mean - self.mean
+        total = self.count + new
+        self.mean = self.mean + step * (new / total)
+        self.squares = self.squares + squares + step.square() * (self.count * new / total)
+        self.count = total
+
+    def error(self) -> Tensor:
+        """Standard error of the mean; infinite after a single sample."""
+        if self.count < 2:
+            return torch.full_like(self.mean, torch.inf)
+        return (self.squares / (self.count * (self.count - 1))).sqrt()
+
+
+class _Memory:
+    """Scores of the coalitions of a small game, by their code."""
+
+    def __init__(self, players: int, outputs: int) -> None:
+        self.on = players <= REMEMBERED_PLAYERS and (outputs << players) <= REMEMBERED_ENTRIES
+        self._powers = 2 ** torch.arange(players if self.on else 0)
+        self._place = torch.full((1 << players if self.on else 0,), -1)
+        self._scores = torch.zeros((0, outputs), dtype=torch.float64)
+
+    def unknown(self, coalitions: Tensor) -> Tensor:
+        """The coalitions that have no score yet, each once."""
+        codes = (coalitions * self._powers).sum(1).unique()
+        codes = codes[self._place[codes] < 0]
+        return (codes[:, None] & self._powers) != 0
+
+    def learn(self, coalitions: Tensor, scores: Tensor) -> None:
+        """Keep scores."""
+        codes = (coalitions * self._powers).sum(1)
+        self._place[codes] = torch.arange(len(self._scores), len(self._scores) + len(codes))
+        self._scores = torch.cat([self._scores, scores])
+
+    def recall(self, coalitions: Tensor) -> Tensor:
+        """Scores of known coalitions."""
+        return self._scores[self._place[(coalitions * self._powers).sum(1)]]
+
+
+class _Walk:
+    """Walks along orders of the players from nobody to everybody, and credits each change to the player who joined."""
+
+    def __init__(self, players: int, full: Tensor, empty: Tensor) -> None:
+        self.players = players
+        self.full = full
+        self.empty = empty
+        self.outputs = full.shape[1]
+        self.memory = _Memory(players, self.outputs)
+        self.evaluations = 2
+
+    def score(self, coalitions: Tensor) -> Estimator[Tensor]:
+        """Score coalitions, remembering those of small games."""
+        if not self.memory.on:
+            self.evaluations += len(coalitions)
+            return (yield coalitions)
+        fresh = self.memory.unknown(coalitions)
+        if len(fresh):
+            self.evaluations += len(fresh)
+            self.memory.learn(fresh, (yield fresh))
+        return self.memory.recall(coalitions)
+
+    def contributions(self, orders: Tensor) -> Estimator[Tensor]:
+        """Marginal contributions ``(P, M, n)`` of the players in each of ``orders`` ``(P, M)``."""
+        count, players = orders.shape
+        rank = orders.argsort(1)
+        scores = torch.empty((count, players + 1, self.outputs), dtype=torch.float64)
+        scores[:, 0], scores[:, players] = self.empty, self.full
+        steps = count * (players - 1)
+        block = block_rows(players, self.outputs)
+        for start in range(0, steps, block):
+            step = torch.arange(start, min(steps, start + block))
+            walk, joined = torch.div(step, players - 1, rounding_mode="floor"), step % (players - 1) + 1
+            scores[walk, joined] = yield from self.score(rank[walk] < joined[:, None])
+        change = scores[:, 1:] - scores[:, :-1]
+        return change.gather(1, rank[:, :, None].expand_as(change))
+
+
+def random_orders(players: int, draw: DrawOrders, stopping: Stopping, antithetic: bool) -> Estimator[Estimate]:
+    """Shapley values as the mean contribution over random orders of joining (Castro 2009).
+
+    Args:
+        players: number of players.
+        draw: draws orders.
+        stopping: number of orders, or the error to reach.
+        antithetic: follow every order by its reverse (Mitchell 2022); the two make one sample, so an odd count is
+            rounded up.
+    """
+    full = yield everyone(players)
+    if players < 2:
+        empty = yield nobody(players)
+        values = (full - empty).expand(players, -1)
+        return Estimate(values, torch.zeros_like(values), 2)
+    walk = _Walk(players, full, (yield nobody(players)))
+    repeats = 2 if antithetic else 1
+    moments = Moments()
+    per_round = max(1, block_rows(players * players, walk.outputs * players) // repeats)
+    planned = _planned(stopping, players, repeats)
+    goal = planned if stopping.samples is not None else min(planned, 16)
+    while moments.count < goal:
+        orders = draw(min(per_round, goal - moments.count))
+        if antithetic:
+            orders = torch.stack([orders, orders.flip(1)], 1).reshape(-1, players)
+        marginal = yield from walk.contributions(orders)
+        moments.add(marginal.reshape(-1, repeats, players, walk.outputs).mean(1))
+        enough = stopping.samples is not None or stopping.satisfied(moments.mean, moments.error())
+        if moments.count >= goal and not enough:
+            goal = min(planned, 2 * goal)
+    return Estimate(moments.mean, moments.error(), walk.evaluations)
+
+
+def _planned(stopping: Stopping, players: int, repeats: int) -> int:
+    """Most samples to draw: the number asked for, within the most evaluations."""
+    wanted = stopping.samples
+    most = None if stopping.evaluations is None else max(1, (stopping.evaluations - 2) // ((players - 1) * repeats))
+    if wanted is None:
+        return most or 1
+    wanted = -(-wanted // repeats)
+    return wanted if most is None else min(wanted, most)

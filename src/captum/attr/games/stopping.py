@@ -1,0 +1,62 @@
+"""How many samples: a number, or as many as an error needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from captum.errors import InputError
+
+Samples = int | Literal["auto"]
+
+DEFAULT_TOLERANCE = 0.02
+DEFAULT_EVALUATIONS = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """When to stop drawing.
+
+    Attributes:
+        samples: number of samples, or None for as many as are needed.
+        tolerance: relative error that is good enough: ‖standard errors‖ ≤ tolerance · ‖values‖ for every output.
+        evaluations: most coalitions to score.
+    """
+
+    samples: int | None
+    tolerance: float
+    evaluations: int | None
+
+    def satisfied(self, values: Tensor, errors: Tensor) -> bool:
+        """Tell whether values ``(M, n)`` are known well enough."""
+        size, error = torch.linalg.vector_norm(values, dim=0), torch.linalg.vector_norm(errors, dim=0)
+        return bool((error <= self.tolerance * size + 1e-12).logical_or(size.isnan()).all())
+
+
+def parse_stopping(n_samples: object, tol: float | None, max_evals: int | None) -> Stopping:
+    """Read ``n_samples``, ``tol`` and ``max_evals``."""
+    if max_evals is not None and (isinstance(max_evals, bool) or max_evals < 1):
+        message = f"Expected max_evals to be None or an int of at least 1, got {max_evals!r}."
+        raise InputError(message)
+    if tol is not None and not tol > 0:
+        message = f"Expected tol to be None or a positive number (relative error), got {tol!r}."
+        raise InputError(message)
+    if n_samples == "auto":
+        return Stopping(None, tol or DEFAULT_TOLERANCE, max_evals or DEFAULT_EVALUATIONS)
+    if isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1:
+        message = f"Expected n_samples to be an int of at least 1 or 'auto', got {n_samples!r}."
+        raise InputError(message)
+    if tol is not None:
+        return Stopping(None, tol, max_evals or DEFAULT_EVALUATIONS)
+    return Stopping(n_samples, 0.0, max_evals)
+
+
+def parse_generator(generator: torch.Generator | None, seed: int | None) -> torch.Generator | None:
+    """The generator to draw from: the given one, a fresh one with ``seed``, or None for torch's global one."""
+    if generator is not None and seed is not None:
+        message = "Expected a generator or a seed, got both."
+        raise InputError(message)
+    return torch.Generator().manual_seed(seed) if seed is not None else generator
