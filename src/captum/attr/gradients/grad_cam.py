@@ -101,7 +101,7 @@ def weighted(value: Tensor, grad: Tensor, variant: Variant) -> Tensor:
     if variant == "layer_cam":
         return grad.relu() * value
     if variant == "grad_cam++":
-        curve = 2 * grad.square() + (value * grad.pow(3)).sum(spatial, keepdim=True)
+        curve = 2 * grad.square() + value.sum(spatial, keepdim=True) * grad.pow(3)
         share = grad.square() / torch.where(curve == 0, torch.ones_like(curve), curve)
         return (share * grad.relu()).sum(spatial, keepdim=True) * value
     return grad.mean(spatial, keepdim=True) * value

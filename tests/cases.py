@@ -1,0 +1,195 @@
+"""The test matrix: one row per algorithm. A row enters its algorithm into every law in ``tests/laws``.
+
+A law an algorithm cannot keep is named in ``breaks``, with the reason. ``LAWS`` says what each law demands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import captum.attr
+from tests.subjects import Subject
+
+LAWS = {
+    "completeness": "values add up to F(x) - F(baseline)",
+    "dummy": "what the score does not read gets zero",
+    "symmetry": "what the score treats alike gets alike",
+    "linearity": "the values of 2f - 3g are 2 (values of f) - 3 (values of g)",
+    "invariance": "the same function written differently gets the same values",
+    "rows": "a batch of n gives what n batches of one give",
+    "mixing": "changing one row leaves the other rows' values alone",
+    "chunks": "the chunk size is invisible",
+    "dtype": "the dtype of the inputs is the dtype of the values, and low precision is only lost in the model",
+    "device": "no tensor is made on another device than the inputs'",
+    "restored": "a call leaves nothing behind, also when it fails",
+    "seeds": "the same seed gives the same values and spares the global streams",
+    "structure": "tensor in, tensor out; tuple in, tuple out; the same numbers",
+    "pickle": "the object can be copied and pickled",
+    "growth": "repeated calls do not pile up tensors",
+    "modes": "the caller's grad mode does not matter",
+    "double": "create_graph=True gives values that can be differentiated",
+    "tokens": "token ids get one value each",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to build one algorithm, how to call it, and which laws it cannot keep.
+
+    Args:
+        name: Name of the row, unique.
+        cls: Public name in ``captum.attr``.
+        place: What gets values: the ``"input"``, a ``"layer"``, or the input as seen by a ``"neuron"``.
+        baselines: Whether it takes no baseline, one ``"point"`` or a ``"cloud"`` of them.
+        options: Arguments for every call.
+        wraps: The row that this one is built around, as ``NoiseTunnel`` is.
+        chunk: The argument that sets the chunk size, if there is one.
+        random: Whether it draws random numbers.
+        targeted: Whether ``attribute`` takes a ``target``.
+        spatial: Whether it needs a layer with an image-like value.
+        tolerance: Largest completeness error per unit of score on a smooth function.
+        breaks: Law to reason, for each law of ``LAWS`` that this algorithm cannot keep.
+    """
+
+    name: str
+    cls: str
+    place: Literal["input", "layer", "neuron"] = "input"
+    baselines: Literal["none", "point", "cloud"] = "none"
+    options: Mapping[str, object] = field(default_factory=dict)
+    wraps: str | None = None
+    chunk: str | None = None
+    random: bool = False
+    targeted: bool = True
+    spatial: bool = False
+    tolerance: float = 1e-4
+    breaks: Mapping[str, str] = field(default_factory=dict)
+
+    def layer_of(self, subject: Subject) -> nn.Module:
+        """The module this row is built on."""
+        path = subject.spatial if self.spatial else subject.layer
+        if path is None:
+            pytest.skip(f"{self.name} needs a layer with places, {subject.name} has none")
+        return subject.model.get_submodule(path)
+
+    def build(self, subject: Subject, model: Callable[..., object] | None = None) -> object:
+        """The attribution object on the subject's model, or on another callable around it."""
+        forward = subject.model if model is None else model
+        kind: Callable[..., object] = getattr(captum.attr, self.cls)
+        if self.wraps is not None:
+            return kind(CASES[self.wraps].build(subject, model))
+        if self.place == "input":
+            return kind(forward)
+        return kind(forward, self.layer_of(subject))
+
+    def arguments(self, subject: Subject) -> dict[str, object]:
+        """The keyword arguments of ``attribute`` for the subject, without the inputs."""
+        kwargs: dict[str, object] = {**self.options, **subject.options}
+        if self.targeted:
+            kwargs["target"] = subject.target
+        if subject.arguments is not None:
+            kwargs["additional_forward_args"] = subject.arguments
+        if self.place == "neuron":
+            kwargs["neuron_selector"] = subject.neuron
+        if self.baselines == "point" and subject.baselines is not None:
+            kwargs["baselines"] = subject.baselines
+        if self.baselines == "cloud":
+            kwargs["baselines"] = subject.cloud
+        return kwargs
+
+    def run(self, subject: Subject, /, *, model: Callable[..., object] | None = None, **changes: object) -> object:
+        """Call the algorithm once, with the global streams seeded."""
+        method = self.build(subject, model)
+        return self.call(method, subject, **changes)
+
+    def call(self, method: object, subject: Subject, /, **changes: object) -> object:
+        """Call a built object once, with the global streams seeded."""
+        if self.random:
+            torch.manual_seed(7)
+            np.random.seed(7)  # noqa: NPY002 - these are the streams the methods read
+        kwargs = {**self.arguments(subject), **changes}
+        attribute: Callable[..., object] = getattr(method, "attribute")  # noqa: B009 - the class is known at run time
+        return attribute(subject.inputs, **kwargs)
+
+
+_GRADIENT = "a gradient knows no second point"
+_VALUE = "it shows the value, not its effect"
+_SELECTS = "it explains the layer's own unit, so rewriting the model changes what is explained"
+_BATCH = "draws are made for the whole batch, so a row alone gets other draws"
+_NOISE = "noise is drawn for each feature by itself"
+_SQUARE = "squares are not additive"
+_MAP = "one map is shared by all channels"
+_IBS = "internal_batch_size"
+_SHAP = {"n_samples": 5}
+
+
+def _row(name: str, **more: object) -> Case:
+    more.setdefault("cls", name)
+    return Case(name, **more)  # type: ignore[arg-type]
+
+
+def _tunnel(inner: str, nt_type: str, baselines: str = "none", **breaks: str) -> Case:
+    never = {"completeness": _NOISE, "symmetry": _NOISE, "rows": _BATCH}
+    options = {"nt_type": nt_type, "nt_samples": 5, "stdevs": 0.1}
+    if inner == "IntegratedGradients":
+        options["n_steps"] = 4
+    return _row(
+        f"NoiseTunnel({inner}, {nt_type})", cls="NoiseTunnel", wraps=inner, options=options, random=True,
+        baselines=baselines, chunk="nt_samples_batch_size", breaks={**never, **breaks},
+    )  # fmt: skip
+
+
+def _cam(name: str, variant: str, **breaks: str) -> Case:
+    options = {} if variant == "grad_cam" else {"variant": variant}
+    never = {"completeness": _GRADIENT, "symmetry": _MAP, "dummy": _MAP}
+    return _row(name, cls="LayerGradCam", place="layer", spatial=True, options=options, breaks={**never, **breaks})
+
+
+_ROWS = (
+    _row("Saliency", breaks={"completeness": _GRADIENT, "linearity": "absolute values are not additive"}),
+    _row("Saliency(signed)", cls="Saliency", options={"abs": False}, breaks={"completeness": _GRADIENT}),
+    _row("InputXGradient", breaks={"completeness": _GRADIENT}),
+    _row("IntegratedGradients", baselines="point", options={"n_steps": 50}, chunk=_IBS),
+    _row("GradientShap", baselines="cloud", options=_SHAP, chunk=_IBS, random=True,
+         breaks={"completeness": "the path is sampled, the error goes with 1 / sqrt(n_samples)", "rows": _BATCH}),
+    _tunnel("Saliency", "smoothgrad", linearity="absolute values are not additive"),
+    _tunnel("IntegratedGradients", "smoothgrad", "point"),
+    _tunnel("IntegratedGradients", "smoothgrad_sq", "point", linearity=_SQUARE),
+    _tunnel("Saliency(signed)", "vargrad", linearity=_SQUARE),
+    _row("LayerActivation", place="layer", targeted=False,
+         breaks={"completeness": _VALUE, "dummy": _VALUE, "linearity": _VALUE,
+                 "double": "nothing is differentiated"}),
+    _row("LayerGradientXActivation", place="layer", breaks={"completeness": _GRADIENT}),
+    _cam("LayerGradCam", "grad_cam"),
+    _cam("LayerGradCam(grad_cam++)", "grad_cam++", linearity="weights are positive parts"),
+    _cam("LayerGradCam(hires_cam)", "hires_cam"),
+    _cam("LayerGradCam(layer_cam)", "layer_cam", linearity="weights are positive parts"),
+    _cam("LayerGradCam(eigen_cam)", "eigen_cam", linearity=_VALUE, double="a singular vector has no stable gradient"),
+    _row("LayerConductance", place="layer", baselines="point", chunk=_IBS),
+    _row("InternalInfluence", place="layer", baselines="point", chunk=_IBS,
+         breaks={"completeness": "it is a mean gradient, not multiplied by a difference"}),
+    _row("LayerIntegratedGradients", place="layer", baselines="point", chunk=_IBS),
+    _row("LayerGradientShap", place="layer", baselines="cloud", options=_SHAP, chunk=_IBS, random=True,
+         breaks={"completeness": "the path is sampled, the error goes with 1 / sqrt(n_samples)", "rows": _BATCH}),
+    _row("NeuronGradient", place="neuron", targeted=False, breaks={"completeness": _GRADIENT}),
+    _row("NeuronIntegratedGradients", place="neuron", targeted=False, baselines="point", chunk=_IBS),
+    _row("NeuronConductance", place="neuron", baselines="point", chunk=_IBS, tolerance=1e-2),
+    _row("NeuronGradientShap", place="neuron", targeted=False, baselines="cloud", options=_SHAP, chunk=_IBS,
+         random=True, breaks={"completeness": "the path is sampled", "rows": _BATCH}),
+)  # fmt: skip
+
+CASES = {row.name: row for row in _ROWS}
+
+
+def keeping(law: str, *, place: str | None = None, random: bool | None = None) -> list[object]:
+    """The rows that keep a law, as pytest parameters."""
+    rows = [row for row in CASES.values() if law not in row.breaks]
+    rows = [row for row in rows if place is None or row.place == place]
+    rows = [row for row in rows if random is None or row.random == random]
+    return [pytest.param(row, id=row.name) for row in rows]
