@@ -78,24 +78,46 @@ def replace_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
-class Route(torch.autograd.Function):
-    """A node of the graph whose values and backward rule are given.
-
-    ``Route.apply(pull, values, *inputs)`` returns ``values``; its backward pass is ``pull(*grads)``, one gradient or
-    None per input.
-    """
+class _Node(torch.autograd.Function):
+    """A node of the graph whose values (in a list, so that they count as made here) and backward rule are given."""
 
     @staticmethod
-    def forward(ctx: Any, pull: Callable[..., Any], values: Any, *_inputs: Tensor) -> Any:
+    def forward(ctx: Any, pull: Callable[..., Any], values: list[Any], *_inputs: Tensor) -> Any:
         """Hand the values over."""
         ctx.pull = pull
-        ctx.set_materialize_grads(True)
-        return values
+        return values.pop()
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         """Apply the rule."""
         return None, None, *ctx.pull(*grads)
+
+
+def route(pull: Callable[..., Any], values: Any, *inputs: Tensor) -> Any:
+    """``values`` as a function of ``inputs`` whose backward pass is ``pull(*grads)``, one gradient or None per input.
+
+    Args:
+        pull: the rule; gets one gradient for each of the values.
+        values: a tensor or a tuple of tensors, without history and not yet used elsewhere.
+        inputs: the tensors that the gradients are for.
+    """
+    return _Node.apply(pull, [values], *inputs)
+
+
+class Overwrite(torch.autograd.Function):
+    """Like :func:`route` for a tensor whose memory already holds the new values: the tensor itself is the result."""
+
+    @staticmethod
+    def forward(ctx: Any, pull: Callable[..., Any], target: Tensor) -> Tensor:
+        """Declare that the tensor was written to."""
+        ctx.pull = pull
+        ctx.mark_dirty(target)
+        return target
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """Apply the rule."""
+        return None, *ctx.pull(*grads)
 
 
 def reduce_to(grad: Tensor, like: Tensor) -> Tensor:
@@ -157,6 +179,12 @@ class Call:
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """An argument by position or name."""
         return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+
+    @property
+    def overwrites(self) -> bool:
+        """Whether the first tensor may be computed in its own memory: the user asked for it, and no view looks on."""
+        target: Tensor = self.args[0]
+        return self.mutates and not target._is_view() and not target.is_leaf and torch.is_grad_enabled()  # noqa: SLF001  # no public name
 
     def evaluate(self, change: Callable[[Tensor], Tensor] | None = None) -> Any:
         """The operator's value, never in place, with every tensor argument replaced by ``change(tensor)``."""
@@ -231,7 +259,7 @@ class Marks:
         mark: Mark | None = getattr(tensor, MARK, None)
         if mark is not None:
             return mark if mark.mode is mode else None
-        base = tensor._base if self.adopted else None  # noqa: SLF001  # the tensor that a view looks at
+        base = tensor._base if self.adopted else None  # the tensor that a view looks at
         found: Mark | None = None if base is None else getattr(base, MARK, None)
         if base is None or found is None or found.mode is not mode:
             return None

@@ -203,7 +203,7 @@ LINEAR = """
 BILINEAR = """
     mul matmul mm bmm mv dot inner outer ger vdot addmm addbmm baddbmm addmv addr addcmul linear bilinear conv1d conv2d
     conv3d conv_transpose1d conv_transpose2d conv_transpose3d conv_tbc einsum tensordot kron embedding_bag cross
-    linalg_cross linalg_vecdot
+    linalg_cross linalg_vecdot grouped_mm _grouped_mm
 """
 KINKED = """
     relu relu6 leaky_relu prelu hardtanh hardswish hardsigmoid threshold abs clamp clamp_min clamp_max softshrink

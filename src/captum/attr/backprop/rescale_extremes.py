@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum._engine.calls import Call, Route, reduce_to
+from captum._engine.calls import Call, reduce_to, route
 from captum.attr.backprop.slopes import detached, secant
 
 Picker = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -90,7 +90,7 @@ def _select(
         spread = grad.new_zeros(flat_shape).scatter_add(-1, lines, grad.reshape(lines.shape) * slope)
         return (unflat(spread, x_shape),)
 
-    return Route.apply(pull, value, x), other, index.reshape(shape), other_index
+    return route(pull, value, x), other, index.reshape(shape), other_index
 
 
 def _finish(call: Call, result: tuple[Any, ...], indices: bool) -> Any:
@@ -154,5 +154,5 @@ def _pairwise(call: Call, second: Tensor, eps: float) -> Any:
     active = [t for t in (first, second) if t.requires_grad and any(t is p for p in call.active)]
     likes = [t.detach() for t in active]
     factors = [slopes[id(t)] for t in active]
-    out = Route.apply(lambda g: tuple(reduce_to(g * s, t) for s, t in zip(factors, likes, strict=True)), value, *active)
+    out = route(lambda g: tuple(reduce_to(g * s, t) for s, t in zip(factors, likes, strict=True)), value, *active)
     return call.settle(out, other)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum._engine.calls import Call, Route
+from captum._engine.calls import Call, route
 from captum._engine.rules import Rule
 from captum.attr.backprop.slopes import detached
 
@@ -59,7 +59,7 @@ def softmax(call: Call) -> Any:
         return ((weighted - weights * weighted.sum(dim, keepdim=True)).to(x_dtype),)
 
     x_dtype = x.dtype
-    return call.settle(Route.apply(pull, value, x), other)
+    return call.settle(route(pull, value, x), other)
 
 
 def log_softmax(call: Call) -> Any:
@@ -72,7 +72,7 @@ def log_softmax(call: Call) -> Any:
     mean = _means(x.detach().to(value.dtype), call.mode.twin(x).to(value.dtype), dim)
     weights = mean / mean.sum(dim, keepdim=True)
     x_dtype = x.dtype
-    out = Route.apply(lambda g: ((g - weights * g.sum(dim, keepdim=True)).to(x_dtype),), value, x)
+    out = route(lambda g: ((g - weights * g.sum(dim, keepdim=True)).to(x_dtype),), value, x)
     return call.settle(out, other)
 
 
@@ -98,7 +98,7 @@ def logsumexp(call: Call) -> Any:
                 grad = grad.unsqueeze(d)
         return (grad * weights,)
 
-    return call.settle(Route.apply(pull, value, x), other)
+    return call.settle(route(pull, value, x), other)
 
 
 def normalise(
@@ -138,7 +138,7 @@ def normalise(
             pulled = pulled - pulled.mean(-1, keepdim=True)
         return (ungroup(pulled, shape).to(dtype),)
 
-    return call.settle(Route.apply(pull, value, x), other)
+    return call.settle(route(pull, value, x), other)
 
 
 def _twin_of_norm(call: Call) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum._engine.calls import Call, Route, reduce_to
+from captum._engine.calls import Call, Overwrite, reduce_to, route
 from captum._engine.operators import Kind
 from captum._engine.rules import Table
 from captum.attr.backprop.rescale_extremes import extreme
@@ -46,7 +46,7 @@ class Rescale:
             Kind.ELEMENTWISE: self.elementwise,
             Kind.EXTREME: lambda call: extreme(call, self.eps),
         }
-        names = {"div": self.quotient, "pow": self.power, "dropout": self.dropout, **NORMS}
+        names = {"relu": self.relu, "div": self.quotient, "pow": self.power, "dropout": self.dropout, **NORMS}
         names |= dict.fromkeys(("dropout1d", "dropout2d", "dropout3d", "feature_dropout"), self.dropout)
         return Table(names, kinds)
 
@@ -76,13 +76,13 @@ class Rescale:
         operands = [a for a in call.args if isinstance(a, Tensor)]
         if call.name == "mul" and len(operands) == len(active) == 2:
             a, b = middles
-            return Route.apply(lambda g: (reduce_to(g * b, a), reduce_to(g * a, b)), value, *active)
+            return route(lambda g: (reduce_to(g * b, a), reduce_to(g * a, b)), value, *active)
         if call.name in ("matmul", "bmm", "mm") and len(active) == 2 and min(a.dim() for a in active) > 1:
             a, b = middles
-            return Route.apply(
+            return route(
                 lambda g: (reduce_to(g @ b.transpose(-1, -2), a), reduce_to(a.transpose(-1, -2) @ g, b)), value, *active
             )
-        return Route.apply(derivative_at(call, active, middles), value, *active)
+        return route(derivative_at(call, active, middles), value, *active)
 
     def _conditional(self, call: Call, evaluate: Callable[[Callable[[Tensor], Tensor] | None], Tensor]) -> Any:
         """An operand without derivative (a mask, an index) differs too: scale what each of its two values gives to Δout."""
@@ -99,7 +99,7 @@ class Rescale:
         with torch.no_grad():
             moved = (evaluate(lambda t: mode.twin(t) if t.requires_grad else t) + other) / 2
             slope = secant(value - other, out.detach() - moved, self.eps, 1.0)
-        return call.settle(Route.apply(lambda g: (g * slope,), value, out), other)
+        return call.settle(route(lambda g: (g * slope,), value, out), other)
 
     def elementwise(self, call: Call) -> Any:
         """Multipliers Δout / Δin; the own derivative where Δin is too small to divide by."""
@@ -113,7 +113,7 @@ class Rescale:
         like = x.detach()
         value, other = call.evaluate(detached), call.twin_value()
         slope = self._slope(call, x, value, other)
-        return call.settle(Route.apply(lambda g: (reduce_to(g * slope, like),), value, x), other)
+        return call.settle(route(lambda g: (reduce_to(g * slope, like),), value, x), other)
 
     def _slope(self, call: Call, x: Tensor, value: Tensor, other: Tensor) -> Tensor:
         here, there = x.detach(), call.mode.twin(x)
@@ -127,12 +127,29 @@ class Rescale:
             near = own | (size < (limit * middle.abs() if call.name in _STEEP else limit))
             here = torch.where(own, here, middle)
         slope = secant(value - other, delta, 0.0, 0.0)
-        if call.name == "relu":
-            return torch.where(near, (here > 0).to(slope.dtype), slope)
         if not bool(near.any()):
             return slope
         derivative = derivative_at(call, [x], [here.expand(value.shape)])(torch.ones_like(value))[0]
         return torch.where(near, derivative, slope)
+
+    def relu(self, call: Call) -> Any:
+        """:meth:`elementwise` for the most frequent operator, with as few passes over memory as there can be."""
+        if not call.active:
+            return call.native()
+        x, mode = call.active[0], call.mode
+        here, there = x.detach(), mode.twin(x)
+        delta = here - there
+        overwrites = call.overwrites
+        if overwrites:
+            mode.protect(x)
+        value, other = (here.relu_(), there.relu_()) if overwrites else (here.relu(), there.relu())
+        slope = (value - other).div_(delta)
+        own = ~(delta.abs_() >= self.eps)
+        if bool(own.any()):
+            slope = torch.where(own, (value > 0).to(slope.dtype), slope)
+        if overwrites:
+            return Overwrite.apply(lambda g: (g * slope,), x)
+        return call.settle(route(lambda g: (g * slope,), value, x), other)
 
     def quotient(self, call: Call) -> Any:
         """Δ(a/b) = Δa · mean(1/b) − Δb · ā / (b b₀)."""
@@ -147,7 +164,7 @@ class Rescale:
         a0, b0 = call.mode.twin(top), call.mode.twin(bottom)
         by_top, by_bottom = (1 / b + 1 / b0) / 2, -(a + a0) / (2 * b * b0)
         value = call.evaluate(detached)
-        out = Route.apply(lambda g: (reduce_to(g * by_top, a), reduce_to(g * by_bottom, b)), value, top, bottom)
+        out = route(lambda g: (reduce_to(g * by_top, a), reduce_to(g * by_bottom, b)), value, top, bottom)
         return call.settle(out, call.twin_value())
 
     def power(self, call: Call) -> Any:

@@ -23,8 +23,7 @@ def distinct(tensors: Sequence[Tensor]) -> list[Tensor]:
 def secant(rise: Tensor, run: Tensor, eps: float, otherwise: float) -> Tensor:
     """Rise / run, and ``otherwise`` where run is 0, below ``eps`` or undefined."""
     usable = (run.abs() >= eps) & (run != 0)
-    slope = rise / torch.where(usable, run, torch.ones_like(run))
-    return torch.where(usable, slope, torch.full_like(slope, otherwise))
+    return torch.where(usable, rise / torch.where(usable, run, 1.0), otherwise)
 
 
 def same_conditions(call: Call) -> bool:
