@@ -26,7 +26,7 @@ _LARGEST_UNIT_PIXEL = 1.001  # an interpolated [0, 1] image may overshoot by rou
 _SMALLEST_BYTE_MAXIMUM = 4.0  # a float image whose maximum lies between is standardised, not in 0..255
 
 
-def as_numpy(values: Values, what: str) -> npt.NDArray[np.generic]:
+def as_numpy(values: object, what: str) -> npt.NDArray[np.generic]:
     """The values on the CPU, outside autograd, with their kind (boolean, integer, float) kept."""
     if isinstance(values, torch.Tensor):
         if values.is_meta:
@@ -43,7 +43,7 @@ def as_numpy(values: Values, what: str) -> npt.NDArray[np.generic]:
         raise InputTypeError(message) from error
 
 
-def as_floats(values: Values, what: str) -> Floats:
+def as_floats(values: object, what: str) -> Floats:
     """The values as float64; everything that is not a real number is refused."""
     array = as_numpy(values, what)
     if array.dtype.kind not in "biuf":

@@ -4,17 +4,16 @@ matplotlib is imported inside functions only. No function here reads or changes 
 :func:`open_figure` when pyplot is asked for by the caller.
 """
 
-# matplotlib's own types leave **kwargs open, and pyright then calls every such method partly unknown
-# pyright: reportUnknownMemberType=false
-
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from captum.attr.visualization.arrays import finite
 from captum.attr.visualization.scaling import VisualizeSign
+from captum.attr.visualization.wording import drawable, shorten
 from captum.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.colorbar import Colorbar
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
+
+    from captum.attr.visualization.arrays import Floats
 
 __all__ = ["INK", "MUTED", "NEGATIVE", "POSITIVE", "RULE", "bare_figure", "diverging_map", "open_figure", "tidy_axes"]
 
@@ -41,12 +42,14 @@ _ORANGES = ("#fbe6d5", "#fbcba2", "#f6a566", "#ea7f30", "#d2600a", "#9c3f06")
 _WHITE = "#f8f8f8"
 
 
-def bare_figure(size: tuple[float, float]) -> Figure:
+def bare_figure(
+    size: tuple[float, float], layout: Literal["constrained", "compressed"] | None = "constrained"
+) -> Figure:
     """A white figure that pyplot does not know of: it is never shown, and dies with its last reference."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, facecolor="white", layout="constrained")
+    figure = Figure(figsize=size, facecolor="white", layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
@@ -82,8 +85,7 @@ def diverging_map() -> Colormap:
     from matplotlib.colors import LinearSegmentedColormap
 
     colours = LinearSegmentedColormap.from_list("captum_diverging", [*_BLUES, _WHITE, *_ORANGES], N=511)
-    colours.set_bad(UNKNOWN)
-    return colours
+    return colours.with_extremes(bad=UNKNOWN)
 
 
 @lru_cache(maxsize=1)
@@ -92,8 +94,7 @@ def positive_map() -> Colormap:
     from matplotlib.colors import LinearSegmentedColormap
 
     colours = LinearSegmentedColormap.from_list("captum_positive", [_WHITE, *_ORANGES], N=256)
-    colours.set_bad(UNKNOWN)
-    return colours
+    return colours.with_extremes(bad=UNKNOWN)
 
 
 @lru_cache(maxsize=1)
@@ -103,8 +104,7 @@ def value_map() -> Colormap:
     from matplotlib.colors import LinearSegmentedColormap
 
     colours = LinearSegmentedColormap.from_list("captum_values", colormaps["viridis"](np.linspace(0.0, 0.93, 64)))
-    colours.set_bad(UNKNOWN)
-    return colours
+    return colours.with_extremes(bad=UNKNOWN)
 
 
 @lru_cache(maxsize=1)
@@ -187,9 +187,8 @@ def strip_below(axes: Axes, pad: float) -> Axes:
     """Axes below, as wide as the picture and a twentieth as high, ``pad`` inches away."""
     from mpl_toolkits.axes_grid1 import axes_divider
 
-    # mpl_toolkits has no types
     divider = axes_divider.make_axes_locatable(axes)
-    append: Callable[..., Axes] = divider.append_axes  # pyright: ignore[reportUnknownVariableType]
+    append: Callable[..., Axes] = divider.append_axes
     return append("bottom", size="5%", pad=pad)
 
 
@@ -199,6 +198,14 @@ def heading(axes: Axes, text: str | None, *, size: float = 10.5, weight: str = "
         axes.set_title(text, loc="left", fontsize=size, color=INK, fontweight=weight, parse_math=False)
 
 
+def figure_heading(figure: Figure, text: str | None) -> None:
+    """A title above everything, at the left; long ones are shortened, and nothing in them is read as mathematics."""
+    if text:
+        longest = max(20, int(figure.get_figwidth() * 11))
+        shown = drawable(shorten(text, longest))
+        figure.suptitle(shown, x=0.01, ha="left", fontsize=12, color=INK, fontweight="bold", parse_math=False)
+
+
 def sparse_ticks(axis: Axis, most: int = 5) -> None:
     """At most so many numbers on an axis, at round places."""
     from matplotlib.ticker import MaxNLocator
@@ -206,11 +213,46 @@ def sparse_ticks(axis: Axis, most: int = 5) -> None:
     axis.set_major_locator(MaxNLocator(most))
 
 
-def colour_bar(mappable: ScalarMappable, axes: list[Axes], label: str, *, extend: str = "neither") -> Colorbar:
-    """A slim bar with numbers to the right of the axes."""
-    figure = axes[0].figure
-    bar = figure.colorbar(mappable, ax=axes, fraction=0.05, pad=0.02, aspect=28, extend=extend)
+def whole_ticks(axis: Axis) -> None:
+    """Numbers at whole places only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+
+
+def missing_note(values: Floats) -> str:
+    """What a reader must know about values that leave no mark: none is finite, all are 0, or some are not finite."""
+    known = finite(values)
+    missing = values.size - known.size
+    if missing == values.size:
+        return "no finite attribution"
+    if not known.any():
+        return "all attributions are 0"
+    return f"{missing} not finite" if missing else ""
+
+
+def colour_bar(mappable: ScalarMappable, axes: Axes, label: str, *, extend: str = "neither") -> Colorbar:
+    """A slim bar with numbers, as high as the axes and at their right."""
+    figure = axes.get_figure(root=True)
+    across, high = (figure.get_size_inches() * axes.get_position().size) if figure else (1.0, 1.0)
+    width = 0.09 / max(across, 0.2)
+    place = axes.inset_axes((1 + 0.5 * width, 0.0, width, 1.0))
+    bar = axes.figure.colorbar(mappable, cax=place, extend=extend, extendfrac=0.035)
+    _tidy_bar(bar, label)
+    sparse_ticks(bar.ax.yaxis, max(2, min(6, int(high * 2.2))))
+    return bar
+
+
+def side_bar(mappable: ScalarMappable, axes: list[Axes], label: str, *, extend: str = "neither") -> Colorbar:
+    """One slim bar with numbers to the right of several axes."""
+    bar = axes[0].figure.colorbar(
+        mappable, ax=axes, fraction=0.06, pad=0.015, aspect=30, shrink=0.9, extend=extend, extendfrac=0.035
+    )
+    _tidy_bar(bar, label)
+    return bar
+
+
+def _tidy_bar(bar: Colorbar, label: str) -> None:
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=MUTED, labelcolor=INK, labelsize=8, length=2.5, width=0.8)
     bar.set_label(label, fontsize=8.5, color=INK)
-    return bar

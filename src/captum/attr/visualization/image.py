@@ -1,8 +1,5 @@
 """Attributions of one image, drawn over, beside or through it."""
 
-# matplotlib's own types leave **kwargs open, and pyright then calls every such method partly unknown
-# pyright: reportUnknownMemberType=false
-
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,8 +1,5 @@
 """Outlines and labels of segments, drawn onto axes that show an image."""
 
-# matplotlib's own types leave **kwargs open, and pyright then calls every such method partly unknown
-# pyright: reportUnknownMemberType=false
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

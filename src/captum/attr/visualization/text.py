@@ -133,7 +133,7 @@ def _legend() -> str:
 
 
 def _decimal(number: object) -> str:
-    return f"{as_floats(number, 'pred_prob and attr_score').item():.2f}"  # pyright: ignore[reportArgumentType] - checked there
+    return f"{as_floats(number, 'pred_prob and attr_score').item():.2f}"
 
 
 def _row(record: VisualizationDataRecord) -> str:
@@ -181,5 +181,5 @@ def visualize_text(datarecords: Iterable[VisualizationDataRecord], legend: bool 
         message = "visualize_text needs IPython (pip install ipython); records_html gives the same table as a string."
         raise NoNotebookError(message) from error
     shown = notebook.HTML(records_html(datarecords, legend))
-    notebook.display(shown)  # pyright: ignore[reportUnknownMemberType] - IPython leaves arguments untyped
+    notebook.display(shown)
     return shown

@@ -1,6 +1,4 @@
 """Attributions of one time series, behind its lines or as their colour."""
-# matplotlib's own types leave **kwargs open, and pyright then calls every such method partly unknown
-# pyright: reportUnknownMemberType=false
 
 from __future__ import annotations
 
@@ -168,7 +166,7 @@ def _with_options(draw: Callable[..., _Drawn], *arguments: object, **options: ob
 
 def _line(axes: Axes, series: _Series, channel: int, options: dict[str, object]) -> None:
     marker = {"marker": "o"} if series.x.size == 1 else {}
-    _with_options(axes.plot, series.x, series.data[:, channel], **{**marker, **options})  # pyright: ignore[reportUnknownArgumentType] - matplotlib leaves **kwargs open
+    _with_options(axes.plot, series.x, series.data[:, channel], **{**marker, **options})
 
 
 def _combined(axes: Axes, series: _Series, alpha: float, options: dict[str, object]) -> None:

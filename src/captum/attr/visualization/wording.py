@@ -1,8 +1,5 @@
 """Words and numbers as they are shown: control characters made visible, names shortened, glyphs that exist."""
 
-# matplotlib's own types leave **kwargs open, and pyright then calls every such method partly unknown
-# pyright: reportUnknownMemberType=false
-
 from __future__ import annotations
 
 import math
