@@ -36,14 +36,16 @@ class Mark:
     Attributes:
         mode: the mode that set it.
         twin: the tensor's value for the baseline, or None where nothing is paired.
+        live: whether the tensor was seen to require grad; one that turns so later may come from code unseen.
         notes: what rules want to tell the next rule.
     """
 
-    __slots__ = ("mode", "notes", "twin")
+    __slots__ = ("live", "mode", "notes", "twin")
 
-    def __init__(self, mode: RuleMode, twin: Tensor | None = None) -> None:
+    def __init__(self, mode: RuleMode, twin: Tensor | None = None, live: bool = False) -> None:
         self.mode = mode
         self.twin = twin
+        self.live = live
         self.notes: dict[str, Any] = {}
 
 
@@ -118,6 +120,15 @@ class Overwrite(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         """Apply the rule."""
         return None, *ctx.pull(*grads)
+
+
+def made_by_user(tensor: Tensor) -> bool:
+    """Whether a tensor is the result of an autograd function that is not one of ours."""
+    node = tensor.grad_fn
+    ours = (_Node, Overwrite)
+    return isinstance(node, torch.autograd.function.BackwardCFunction) and not any(
+        type(node).__name__ == f"{kind.__name__}Backward" for kind in ours
+    )
 
 
 def reduce_to(grad: Tensor, like: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from captum._engine.calls import Call, Mark, Marks, replace_tensors, tensors_in
+from captum._engine.calls import Call, Mark, Marks, made_by_user, replace_tensors, tensors_in
 from captum._engine.operators import OPERATORS, SPELLINGS, Kind, Operator, Spelling
 from captum._engine.recurrent import declare_recurrent
 from captum.errors import CaptumWarning, UnknownOperatorError
@@ -146,7 +146,17 @@ class RuleMode(TorchFunctionMode):
                 tensors_in(value, found)
         if kwargs:
             tensors_in(kwargs, found)
-        return [t for t in found if self.marks.get(t, self) is not None or self._escaped(t)]
+        return [t for t in found if self._on_path(t)]
+
+    def _on_path(self, tensor: Tensor) -> bool:
+        mark = self.marks.get(tensor, self)
+        if mark is None:
+            return self._escaped(tensor)
+        if not mark.live and tensor.requires_grad:
+            mark.live = True
+            if made_by_user(tensor):
+                self.complain(None, f"an autograd function of the model's own ({type(tensor.grad_fn).__name__})")
+        return True
 
     def _escaped(self, tensor: Tensor) -> bool:
         """Complain about a tensor that depends on the path through code that this mode did not see."""
@@ -203,7 +213,7 @@ class RuleMode(TorchFunctionMode):
         """Mark the tensors of a result, each with its twin."""
         if isinstance(out, Tensor):
             if self.paired or out.requires_grad:
-                self.marks.set(out, Mark(self, twin))
+                self.marks.set(out, Mark(self, twin, out.requires_grad))
         elif isinstance(out, (list, tuple)):
             for position, part in enumerate(out):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # any result
                 self.mark_all(part, None if twin is None else twin[position])
@@ -220,8 +230,7 @@ class RuleMode(TorchFunctionMode):
 
     def check_seen(self, scores: Tensor) -> None:
         """Complain when the scores come out of code that this mode did not see."""
-        if self.marks.get(scores, self) is None:
-            self._escaped(scores)
+        self._on_path(scores)
 
     def save(self, tensor: Tensor) -> Saved:
         """Keep a value for the backward pass, safe from later in-place calls."""

@@ -27,6 +27,13 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "captum.attr.paths.conductance": ("LayerConductance", "NeuronConductance"),
     "captum.attr.paths.influence": ("InternalInfluence",),
     "captum.attr.paths.gradient_shap": ("GradientShap", "LayerGradientShap", "NeuronGradientShap"),
+    "captum.attr.backprop.guided": (
+        "Deconvolution",
+        "GuidedBackprop",
+        "GuidedGradCam",
+        "NeuronDeconvolution",
+        "NeuronGuidedBackprop",
+    ),
     "captum.attr.backprop.deep_lift": (
         "DeepLift",
         "DeepLiftShap",

@@ -1,0 +1,80 @@
+"""Rules of guided backpropagation and deconvolution: what passes a ReLU on the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum._engine.calls import Call, Overwrite, reduce_to, route
+from captum._engine.operators import OPERATORS, Kind
+from captum._engine.rules import Table
+from captum.attr.backprop.slopes import derivative_at, detached
+from captum.errors import InputError
+
+
+def _is_relu(call: Call) -> bool:
+    """Whether a call computes max(x, 0): ``relu`` itself, ``clamp(min=0)`` and ``threshold(0, 0)``."""
+    if call.name == "relu":
+        return True
+    if call.name in ("clamp", "clamp_min"):
+        low, high = call.argument(1, "min"), call.argument(2, "max")
+        return isinstance(low, (int, float)) and low == 0 and high is None
+    return call.name == "threshold" and call.argument(1, "threshold") == 0 and call.argument(2, "value") == 0
+
+
+class ReluRules:
+    """What passes an activation on the way back.
+
+    Guided backpropagation passes ``max(g, 0) · max(f'(x), 0)``, deconvolution ``max(g, 0)``; f' of ReLU is 1 where x > 0.
+
+    Args:
+        deconvolution: which of the two.
+        activations: names of the operators that are treated as activations.
+    """
+
+    def __init__(self, deconvolution: bool, activations: Sequence[str]) -> None:
+        self.deconvolution = deconvolution
+        self.activations = tuple(activations)
+        self.applied = 0
+        for name in self.activations:
+            known = OPERATORS.get(name)
+            if known is None or known.kind is not Kind.ELEMENTWISE:
+                options = ", ".join(sorted(n for n, o in OPERATORS.items() if o.kind is Kind.ELEMENTWISE))
+                message = f"Expected activations to be names of element-wise operators, got {name!r}; choose from: {options}."
+                raise InputError(message)
+
+    def table(self) -> Table:
+        """Rules of the activations; everything else keeps its derivative."""
+        keeps = {n for n, o in OPERATORS.items() if o.kind is Kind.COMPOSITE and not n.startswith("rnn_relu")}
+        names = dict.fromkeys(keeps, Call.native)
+        names |= dict.fromkeys(("clamp", "clamp_min", "threshold"), self._perhaps)
+        names |= dict.fromkeys(self.activations, self._gate)
+        return Table(names, {}, fallback=Call.native)
+
+    def _perhaps(self, call: Call) -> Any:
+        return self._gate(call) if "relu" in self.activations and _is_relu(call) else call.native()
+
+    def _gate(self, call: Call) -> Any:
+        if not call.active:
+            return call.native()
+        self.applied += 1
+        x = call.active[0]
+        if not self.deconvolution and call.name == "relu" and call.overwrites:
+            value = x.detach().relu_()
+            open_ = value > 0
+            return Overwrite.apply(lambda g: (g.clamp(min=0) * open_,), x)
+        value = call.evaluate(detached)
+        like = x.detach()
+        gate = self._gate_of(call, x, value)
+        pull = (lambda g: (g.clamp(min=0),)) if gate is None else (lambda g: (reduce_to(g.clamp(min=0) * gate, like),))
+        return call.settle(route(pull, value, x))
+
+    def _gate_of(self, call: Call, x: Tensor, value: Tensor) -> Tensor | None:
+        if self.deconvolution:
+            return None
+        if _is_relu(call):
+            return value > 0
+        return derivative_at(call, [x], [x.detach()])(torch.ones_like(value))[0].clamp(min=0)
