@@ -48,7 +48,7 @@ def upstream() -> Interpreter:
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(UPSTREAM_VENV)], check=True)
         _install(str(python), UPSTREAM_PACKAGES)
-    elif not _imports(str(python), "captum.attr"):
+    elif not _imports(str(python), "captum"):
         _install(str(python), UPSTREAM_PACKAGES)
     return Interpreter("upstream", str(python), None)
 

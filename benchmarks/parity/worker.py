@@ -62,7 +62,7 @@ def main() -> int:
         record["seconds"] = round(time.perf_counter() - started, 4)
         numbers |= {f"{len(records)}.{i}": array for i, array in enumerate(arrays)}
         records.append(record | {"arrays": len(arrays)})
-    np.savez(options.out.with_suffix(".npz"), **numbers)
+    np.savez(options.out.with_suffix(".npz"), allow_pickle=False, **numbers)
     meta = {"torch": torch.__version__, "models": fingerprint(), "records": records, "home": attr.__file__}
     options.out.with_suffix(".json").write_text(json.dumps(meta))
     return 0

@@ -1,0 +1,207 @@
+"""The parent's side: worker processes, alternating repeats, medians, comparison of outputs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from benchmarks.bench.task import BARE, DEFAULT, OURS, UPSTREAM, Bound, Contender, Task
+from benchmarks.interpreters import ROOT, Interpreter
+from benchmarks.parity.compare import distance
+
+LONG = 20.0  # seconds: a contender slower than this is repeated twice at most
+FINALISTS = 2
+
+
+class Worker:
+    """One long-lived process that answers requests; a context manager."""
+
+    def __init__(self, interpreter: Interpreter, threads: int | None) -> None:
+        self.process = subprocess.Popen(
+            interpreter.command("benchmarks.bench.worker"),
+            cwd=ROOT,
+            env=interpreter.environment(threads),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.about = self._read()
+
+    def ask(self, op: str, task: Task, contender: Contender, **more: Any) -> dict[str, Any]:
+        """Send one request and wait for its answer."""
+        request = {"op": op, "task": task.name, "side": contender.side, "variant": contender.variant, **more}
+        if self.process.stdin is None:
+            message = "the worker's input is closed"
+            raise RuntimeError(message)
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        line = self.process.stdout.readline() if self.process.stdout is not None else ""
+        if not line:
+            message = f"a worker stopped with code {self.process.wait()}"
+            raise RuntimeError(message)
+        return json.loads(line)
+
+    def __enter__(self) -> Self:
+        """The worker itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close its input, which ends it."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
+@dataclass
+class Outcome:
+    """What was measured for one task."""
+
+    task: Task
+    seconds: dict[Contender, list[float]] = field(default_factory=dict)
+    bytes: dict[Contender, int] = field(default_factory=dict)
+    errors: dict[Contender, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    gap: float | None = None
+
+    def resolve(self, name: str, quantity: str = "time") -> Contender | None:
+        """The contender that a bound names, or None when it did not run."""
+        side, _, variant = name.partition(":")
+        pool = self.seconds if quantity == "time" else self.bytes
+        if variant == "best":
+            mine = {who: median(times) for who, times in self.seconds.items() if who.side == side}
+            return min(mine, key=lambda who: mine[who]) if mine else None
+        who = Contender(side, variant or DEFAULT)
+        return who if who in pool else None
+
+    def ratio(self, bound: Bound) -> float | None:
+        """The measured ratio of a bound, or None when somebody did not run."""
+        top, bottom = self.resolve(bound.numerator, bound.quantity), self.resolve(bound.denominator, bound.quantity)
+        if top is None or bottom is None:
+            return None
+        if bound.quantity == "memory":
+            return self.bytes[top] / self.bytes[bottom]
+        return median(self.seconds[top]) / median(self.seconds[bottom])
+
+    def spread(self, bound: Bound) -> tuple[float, float] | None:
+        """The smallest and largest ratio of neighbouring repeats."""
+        top, bottom = self.resolve(bound.numerator), self.resolve(bound.denominator)
+        if bound.quantity == "memory" or top is None or bottom is None:
+            return None
+        pairs = [a / b for a, b in zip(self.seconds[top], self.seconds[bottom], strict=False)]
+        return (min(pairs), max(pairs)) if pairs else None
+
+
+class Run:
+    """All measurements of one session with two workers."""
+
+    def __init__(
+        self, workers: dict[str, Worker], pair: dict[str, Interpreter], quick: bool, threads: int | None
+    ) -> None:
+        self.workers = workers
+        self.pair = pair
+        self.quick = quick
+        self.threads = threads
+
+    def measure(self, task: Task) -> Outcome:
+        """Times, memory and agreement of one task."""
+        outcome = Outcome(task)
+        ready = self._prepare(task, outcome)
+        if outcome.missing or not any(who.side == OURS for who in ready):
+            self._drop(task, ready)
+            return outcome
+        finalists = self._finalists(task, outcome, ready)
+        self._alternate(task, outcome, finalists)
+        self._agree(task, outcome)
+        self._drop(task, ready)
+        if any(bound.quantity == "memory" for bound in task.bounds):
+            self._memory(task, outcome)
+        return outcome
+
+    def _ask(self, op: str, task: Task, who: Contender, **more: Any) -> dict[str, Any]:
+        return self.workers[who.process].ask(op, task, who, **more)
+
+    def _prepare(self, task: Task, outcome: Outcome) -> list[Contender]:
+        ready: list[Contender] = []
+        for who in task.contenders():
+            answer = self._ask("prepare", task, who)
+            if "missing" in answer:
+                outcome.missing = answer["missing"]
+                break
+            if "error" in answer:
+                outcome.errors[who] = answer["error"]
+            else:
+                ready.append(who)
+        return ready
+
+    def _finalists(self, task: Task, outcome: Outcome, ready: list[Contender]) -> list[Contender]:
+        """Run everybody once to warm up; of a side with many variants keep the default and the fastest."""
+        first: dict[Contender, float] = {}
+        for who in ready:
+            answer = self._ask("time", task, who, calls=1)
+            if "error" in answer:
+                outcome.errors[who] = answer["error"]
+                continue
+            if who.side == BARE and len(ready) > FINALISTS:
+                answer = self._ask("time", task, who, calls=1)
+            first[who] = answer["seconds"]
+        kept: list[Contender] = []
+        for side in dict.fromkeys(who.side for who in first):
+            ranked = sorted((who for who in first if who.side == side), key=lambda who: first[who])
+            plain = [who for who in ranked if who.variant == DEFAULT]
+            searched = side in (BARE, UPSTREAM)
+            chosen = ranked[:FINALISTS] if searched else ranked
+            kept += [*chosen, *(who for who in plain if who not in chosen)]
+        for who in [who for who in kept if first[who] > LONG]:
+            outcome.seconds[who] = [first[who] / task.part(who)]
+        return kept
+
+    def _alternate(self, task: Task, outcome: Outcome, finalists: list[Contender]) -> None:
+        """Repeats in turn, forwards and backwards, so that drift of the machine falls on everybody alike."""
+        for repeat in range(min(task.repeats, 2) if self.quick else task.repeats):
+            for who in finalists if repeat % 2 == 0 else finalists[::-1]:
+                done = outcome.seconds.setdefault(who, [])
+                if sum(done) * task.part(who) > 2 * LONG and len(done) > 1:
+                    continue
+                answer = self._ask("time", task, who, calls=task.calls)
+                done.append(answer["seconds"] / task.part(who))
+
+    def _agree(self, task: Task, outcome: Outcome) -> None:
+        """The largest difference of the two outputs as a share of the published one's scale."""
+        with tempfile.TemporaryDirectory() as folder:
+            found = []
+            for side in (UPSTREAM, OURS):
+                path = Path(folder) / f"{side}.npz"
+                if "error" in self._ask("save", task, Contender(side), path=str(path)):
+                    return
+                with np.load(path) as numbers:
+                    found.append([numbers[name] for name in numbers.files])
+        left, right = found
+        if [a.shape for a in left] == [a.shape for a in right]:
+            outcome.gap = distance(left, right)[1]
+
+    def _memory(self, task: Task, outcome: Outcome) -> None:
+        """The peak of each side's default in a fresh process."""
+        for side in (UPSTREAM, OURS):
+            who = Contender(side)
+            with Worker(self.pair[who.process], self.threads) as fresh:
+                fresh.ask("prepare", task, who)
+                answer = fresh.ask("memory", task, who)
+            if "bytes" in answer:
+                outcome.bytes[who] = answer["bytes"]
+
+    def _drop(self, task: Task, ready: list[Contender]) -> None:
+        for who in ready:
+            self._ask("drop", task, who)
