@@ -119,5 +119,8 @@ def check_stdevs(stdevs: object, count: int) -> tuple[float, ...]:
                 f"Expected stdevs as a float or a tuple of floats, got a {type(value).__name__}; write 1.0, not 1."
             )
             raise InputError(message)
+        if not value >= 0:
+            message = f"Expected stdevs of at least 0, got {value}."
+            raise InputError(message)
         out.append(value)
     return tuple(out)

@@ -109,18 +109,23 @@ class Function(ABC):
             variables = tuple([leaf(p, create_graph) for p in points])
             values = self.value(variables, rows)
             grads = differentiate(values, variables, self.names, create_graph=create_graph)
+        self.names = ()  # one note per call is enough
         return (values if create_graph else values.detach()), grads
 
     def plan(self, limit: int | None) -> Plan:
         """Rows per forward pass for this function."""
+        if any(len(v) != self.batch for v in self.values):
+            shapes = [tuple(v.shape) for v in self.values]
+            message = f"Expected inputs whose dim 0 is the batch of {self.batch} throughout, got shapes {shapes}."
+            raise InputError(message)
         elements = sum(v[0].numel() for v in self.values)
         return Plan(limit, elements, parameter_count(self.score.modules()))
 
-    def values_at(self, points: tuple[Tensor, ...]) -> Tensor:
-        """F without a graph, for one point per example (dim 0 is B or 1), ``(B,)``."""
-        rows = self.everyone()
+    def values_at(self, points: tuple[Tensor, ...], limit: int | None = None) -> Tensor:
+        """F without a graph, for one point per example (dim 0 is B or 1), ``(B,)``; ``limit`` rows at a time."""
         with torch.no_grad():
-            return self.value(tuple(rows.pick(p) for p in points), rows).detach()
+            parts = [self.value(tuple(r.pick(p) for p in points), r) for r in self.everyone().pieces(limit)]
+        return torch.cat(parts).detach()
 
     @contextlib.contextmanager
     def running(self) -> Generator[None]:
@@ -159,9 +164,12 @@ class AtInputs(Function):
     """
 
     def __init__(self, score: Score, reduce: Reduce = "sum") -> None:
+        if reduce not in ("sum", None):
+            message = f"Expected embedding_reduce='sum' (one score per token) or None ((B, L, D)), got {reduce!r}."
+            raise InputError(message)
         self.score = score
         self.inputs: Inputs = score.inputs
-        self.reduce = reduce
+        self.reduce: Reduce = reduce
         self.base = self.inputs.tensors
         self.lookups: list[Lookup] = []
         self.layout: Layout | None = None
@@ -176,6 +184,12 @@ class AtInputs(Function):
         self.lookups = self.look_up(score, self.base)
         varied = [i for i in range(len(self.base)) if i not in integers]
         if not varied and not self.lookups:
+            if isinstance(score.forward, (torch.jit.ScriptModule, torch.fx.GraphModule)):
+                message = (
+                    f"The inputs {list(self.inputs.names)} are integers, and embeddings inside a scripted or exported model "
+                    "cannot be seen. Explain the eager model, or pass floating-point inputs."
+                )
+                raise InputError(message)
             if self.inputs.form not in ("tensor", "tuple"):
                 message = (
                     f"None of the inputs {list(self.inputs.names)} is floating point, and no embedding reads them, "
@@ -338,11 +352,18 @@ class AtLayer(Function):
         layers: the modules.
         side: ``"output"`` or ``"input"`` of the modules.
         keep_graph: whether values at the layers stay connected to the user's inputs and the parameters.
+        limit: rows per forward pass when the layers are read; None for all.
     """
 
     def __init__(
-        self, score: Score, layers: Sequence[nn.Module], side: Literal["output", "input"], keep_graph: bool = False
+        self,
+        score: Score,
+        layers: Sequence[nn.Module],
+        side: Literal["output", "input"],
+        keep_graph: bool = False,
+        limit: int | None = None,
     ) -> None:
+        self.limit = limit
         self.score = score
         self.place = Layers(layers, side)
         self.tensors = score.inputs.tensors
@@ -362,11 +383,11 @@ class AtLayer(Function):
             raise InputError(message)
         return self.score
 
-    def read(self, tensors: tuple[Tensor, ...], rows: Rows | None = None) -> tuple[Tensor, ...]:
-        """The layer's values for other inputs, ``(1, *)`` or ``(n, *)``."""
-        rows = rows or self.everyone()
-        picked = tuple(rows.pick(t) if len(t) == 1 else t for t in tensors)
-        if not self.keep_graph:
-            return self.place.read(self.score_of_model(), picked, rows)
-        with torch.enable_grad():
-            return self.place.tap(self.score_of_model(), picked, rows)[1]
+    def read(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The layer's values for other inputs, ``(1, *)`` or ``(B, *)`` each."""
+        parts: list[tuple[Tensor, ...]] = []
+        with torch.set_grad_enabled(self.keep_graph):
+            for rows in self.everyone().pieces(self.limit):
+                picked = tuple(rows.pick(t) for t in tensors)
+                parts.append(self.place.tap(self.score_of_model(), picked, rows)[1])
+        return parts[0] if len(parts) == 1 else tuple(torch.cat(p) for p in zip(*parts, strict=True))

@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from captum.errors import InputError
+
 T = TypeVar("T")
 
 
@@ -29,10 +31,32 @@ class Rows:
     def pick(self, tensor: Tensor) -> Tensor:
         """The rows of ``tensor`` ``(B, *)`` or ``(1, *)``, as a tensor ``(n, *)``."""
         if self.index is None:
-            return tensor if len(tensor) == self.batch else tensor.expand(self.batch, *tensor.shape[1:])
+            return tensor if len(tensor) == self.batch else self._repeat(tensor)
         if len(tensor) == 1 and self.batch != 1:
-            return tensor.expand(self.count, *tensor.shape[1:])
+            return self._repeat(tensor)
         return tensor.index_select(0, self.index.to(tensor.device))
+
+    def _repeat(self, tensor: Tensor) -> Tensor:
+        """A single row, copied for all; an expanded one would fail in a model that takes a view of it."""
+        if len(tensor) != 1:
+            message = (
+                f"Expected a tensor whose dim 0 is 1 or the batch of {self.batch}, got shape {tuple(tensor.shape)}."
+            )
+            raise InputError(message)
+        return tensor.expand(self.count, *tensor.shape[1:]).contiguous()
+
+    def compose(self, inner: Rows) -> Rows:
+        """The examples of rows that repeat these rows."""
+        if self.index is None or inner.index is None:
+            return inner if self.index is None else self
+        return Rows(self.batch, self.index[inner.index])
+
+    def pieces(self, limit: int | None) -> list[Rows]:
+        """These rows, at most ``limit`` at a time."""
+        if limit is None or self.count <= limit:
+            return [self]
+        index = torch.arange(self.batch, device="cpu") if self.index is None else self.index
+        return [Rows(self.batch, part) for part in index.split(limit)]
 
     def spread(self, tensor: Tensor) -> Tensor:
         """Like :meth:`pick`, but a single row stays one row, for broadcasting without a copy."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum._engine.entry import ordinary
 from captum._engine.rows import Rows
 from captum._engine.target import ARGMAX, argmax_of, one_per_row, parse_target, select
 from captum._engine.values import Inputs, describe, is_mapping, is_record, parse_constants, takes_nothing
@@ -69,9 +70,8 @@ class Score:
         self.forward = forward
         self.constants = parse_constants(additional_forward_args)
         if any(t.is_inference() for t in (*inputs.tensors, *self.constants) if isinstance(t, Tensor)):
-            with torch.inference_mode(False):
-                inputs = replace(inputs, tensors=tuple(_ordinary(t) for t in inputs.tensors))
-                self.constants = tuple(_ordinary(c) for c in self.constants)
+            inputs = replace(inputs, tensors=tuple(ordinary(t) for t in inputs.tensors))
+            self.constants = tuple(ordinary(c) if isinstance(c, Tensor) else c for c in self.constants)
         self.inputs = inputs
         self.nothing = takes_nothing(forward)
         if not callable(forward):
@@ -133,8 +133,6 @@ class Score:
     def running(self) -> Generator[None]:
         """The state that a call needs: eager code for compiled models, gradients through RNNs on CUDA."""
         with contextlib.ExitStack() as stack:
-            if torch.is_inference_mode_enabled():
-                stack.enter_context(torch.inference_mode(False))
             if "torch._dynamo.eval_frame" in sys.modules and _is_compiled(self):
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             if self.inputs.tensors[0].is_cuda and any(isinstance(m, torch.nn.RNNBase) for m in self.modules()):
@@ -143,13 +141,7 @@ class Score:
 
     def needs_context(self) -> bool:
         """Tell whether :meth:`running` has anything to do."""
-        cuda = self.inputs.tensors[0].is_cuda
-        return cuda or "torch._dynamo.eval_frame" in sys.modules or torch.is_inference_mode_enabled()
-
-
-def _ordinary(value: Any) -> Any:
-    """A copy of a tensor made in inference mode, which autograd would refuse; all else is unchanged."""
-    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+        return self.inputs.tensors[0].is_cuda or "torch._dynamo.eval_frame" in sys.modules
 
 
 def find_modules(forward: Any) -> list[torch.nn.Module]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from captum._engine.drive import AtInputs, AtLayer, GradientFunction, Reduce, differentiate, leaf
 from captum._engine.place import Layers, Neuron, Side
 from captum._engine.score import Score
+from captum._engine.sweep import check_limit
 from captum._engine.values import describe, parse_baselines, parse_inputs
 from captum.errors import InputError, LayerError
 
@@ -235,9 +236,9 @@ class LayerAttribution(InternalAttribution[Any]):
         """The score of the model's output."""
         return Score(self.forward_func, parse_inputs(inputs, self.forward_func), target, constants)
 
-    def _at_layer(self, score: Score, to_input: bool, keep_graph: bool = False) -> AtLayer:
+    def _at_layer(self, score: Score, to_input: bool, keep_graph: bool = False, limit: int | None = None) -> AtLayer:
         """The score as a function of the value of the layer, or of several layers."""
-        return AtLayer(score, self._modules(several=True), side_of(to_input), keep_graph)
+        return AtLayer(score, self._modules(several=True), side_of(to_input), keep_graph, check_limit(limit))
 
     def _by_layer(self, values: Sequence[Tensor], layers: Layers) -> Any:
         """Values in the form of the layer: a tensor, a tuple, or a list with one of these per layer."""

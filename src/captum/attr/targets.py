@@ -52,6 +52,10 @@ class Region:
         values = _class_of(output, self.class_index, 1)
         if self.mask is not None:
             mask = self.mask if self.mask.dim() < values.dim() else self._rows_of_mask(rows)
+            pairs = zip(reversed(mask.shape), reversed(values.shape), strict=False)
+            if mask.dim() > values.dim() or any(have not in (1, want) for have, want in pairs):
+                message = f"Expected a mask that broadcasts to {tuple(values.shape)}, got {tuple(self.mask.shape)}."
+                raise TargetError(message)
             values = values * mask.to(values)
         return values.flatten(1).sum(1)
 

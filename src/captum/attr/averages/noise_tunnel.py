@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from captum._engine.draws import Source, check_stdevs
-from captum._engine.drive import AtInputs
+from captum._engine.entry import differentiable
 from captum._engine.rows import Chunk, Rows, fold
 from captum._engine.score import Score
 from captum._engine.sweep import Plan, Sweep, check_limit, parameter_count
-from captum._engine.values import Leaves, Rebuild, parse_constants, parse_inputs
+from captum._engine.target import TargetObject, is_target_object
+from captum._engine.values import Leaves, Rebuild, parse_inputs
+from captum.attr.averages.token_noise import TokenNoise
 from captum.attr.base import Attribution
 from captum.errors import InputError
 from captum.log import log_usage
@@ -125,6 +127,7 @@ class NoiseTunnel(Attribution):
         return self.is_delta_supported
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,
@@ -166,9 +169,9 @@ class NoiseTunnel(Attribution):
         if isinstance(nt_samples, bool) or not isinstance(nt_samples, int) or nt_samples < 1:  # pyright: ignore[reportUnnecessaryIsInstance]  # users pass floats
             message = f"Expected nt_samples as an int of at least 1, got {nt_samples!r}."
             raise InputError(message)
+        limit = check_limit(nt_samples_batch_size, "nt_samples_batch_size")
         call = _Tunnel(self.attribution_method, inputs, kwargs)
         noise = call.draw(nt_samples, stdevs, draw_baseline_from_distrib, Source(generator, seed))
-        limit = check_limit(nt_samples_batch_size, "nt_samples_batch_size")
         plan = call.plan(None if limit is None else limit * call.batch)
         label = f"Noise Tunnel of {self.attribution_method.get_name()}" if nt_show_progress else None
         moments, deltas = _Moments(call.batch, nt_samples), []
@@ -184,39 +187,48 @@ class NoiseTunnel(Attribution):
 Noise = Callable[[Chunk], tuple[Any, dict[str, Any]]]
 
 
+class _Following:
+    """A target object whose rows are those of a chunk."""
+
+    def __init__(self, target: TargetObject, rows: Rows) -> None:
+        self._target = target
+        self._rows = rows
+
+    def select(self, output: Tensor, rows: Rows) -> Tensor:
+        """Read the output for rows of the chunk."""
+        return self._target.select(output, self._rows.compose(rows))
+
+
 class _Tunnel:
     """One call: the noisy inputs, the arguments that follow the rows, and the wrapped method."""
 
     def __init__(self, method: Attribution, inputs: Any, kwargs: dict[str, Any]) -> None:
         self.method = method
-        self.inputs = parse_inputs(inputs, method.forward_func)
-        self.batch = self.inputs.batch
         self.kwargs = dict(kwargs)
         self.want_delta = bool(kwargs.get("return_convergence_delta"))
         self.spread = not getattr(method, "baselines_are_distribution", False)
-        self.tokens: AtInputs | None = None
+        target = kwargs.get("target")
+        constants = kwargs.get("additional_forward_args")
+        self.score = Score(method.forward_func, parse_inputs(inputs, method.forward_func), target, constants)
+        self.inputs = self.score.inputs
+        self.batch = self.score.batch
+        if isinstance(target, str):
+            self.kwargs["target"] = self.score.resolve()
+        self.tokens: TokenNoise | None = None
         if not all(t.dtype.is_floating_point for t in self.inputs.tensors):
-            self.tokens = self._at_tokens()
+            self.tokens = TokenNoise(self.score, self.kwargs.pop("embedding_reduce", "sum"))
         self.values = self.inputs.tensors if self.tokens is None else self.tokens.values
-
-    def _at_tokens(self) -> AtInputs:
-        """Token ids: the noise goes to their embeddings."""
-        constants = self.kwargs.get("additional_forward_args")
-        return AtInputs(Score(self.method.forward_func, self.inputs, None, constants))
 
     def plan(self, limit: int | None) -> Plan:
         """Noisy rows per call of the wrapped method."""
         elements = sum(v[0].numel() for v in self.values)
-        modules = Score(self.method.forward_func, self.inputs).modules()
-        return Plan(limit, elements, parameter_count(modules))
+        return Plan(limit, elements, parameter_count(self.score.modules()))
 
     def draw(self, samples: int, stdevs: Any, from_distribution: bool, source: Source) -> Noise:
         """Draw all that is random; the result gives the noisy inputs and changed arguments of a chunk."""
         per_leaf = check_stdevs(stdevs, len(self.inputs.tensors))
         if self.tokens is not None:
-            per_leaf = tuple(
-                [per_leaf[i] for i in self.tokens.varied] + [per_leaf[u.leaf] for u in self.tokens.lookups]
-            )
+            per_leaf = self.tokens.per_variable(per_leaf)
         picks = self._draw_baselines(samples, source) if from_distribution else None
         count = self.batch * samples
         alone = len(self.values) == 1
@@ -249,52 +261,19 @@ class _Tunnel:
         if self.tokens is None:
             found = self.method.attribute(self.inputs.restore(noisy), **kwargs)
         else:
-            found = self._attribute_tokens(self.tokens, noisy, kwargs, chunk)
+            found = self.tokens.attribute(self.method, noisy, kwargs, chunk.rows)
         return (found[0], found[1]) if self.want_delta else (found, None)
 
     def _follow(self, rows: Rows) -> dict[str, Any]:
         """Arguments whose rows belong to examples, for the rows of a chunk."""
         out = dict(self.kwargs)
-        if rows.index is None:
-            return out
+        target = out.get("target")
+        if is_target_object(target):
+            out["target"] = _Following(target, rows)
         for name in ("target", "additional_forward_args", "feature_mask", "baselines"):
             if name in out and (name != "baselines" or self.spread):
                 out[name] = _picked(out[name], rows)
         return out
-
-    def _attribute_tokens(self, at: AtInputs, noisy: tuple[Tensor, ...], kwargs: dict[str, Any], chunk: Chunk) -> Any:
-        """Attribute to noisy embeddings: the ids travel along as constants, and the method sees the embeddings."""
-        method = self.method
-        ids = tuple(chunk.rows.pick(t) for t in at.base)
-        fixed = [i for i in range(len(at.base)) if i not in at.varied]
-        given = parse_constants(kwargs.pop("additional_forward_args", None))
-        baselines = kwargs.pop("baselines", None)
-        forward, count = method.forward_func, len(at.values)
-
-        def on_embeddings(*args: Any) -> Any:
-            variables, rest = args[:count], args[count:]
-            tensors: list[Any] = [None] * len(at.base)
-            for place, value in zip(at.varied, variables, strict=False):
-                tensors[place] = value
-            for place, value in zip(fixed, rest[: len(fixed)], strict=True):
-                tensors[place] = value
-            arguments, keywords = self.inputs.arguments(tuple(tensors))
-            with at.replaced(variables):
-                return forward(*arguments, *rest[len(fixed) :], **keywords)
-
-        method.forward_func = on_embeddings
-        try:
-            if "baselines" in self.kwargs or baselines is not None:
-                kwargs["baselines"] = tuple(Rows(len(ids[0])).pick(b) for b in at.baseline_values(baselines))
-            constants = (*[ids[i] for i in fixed], *given)
-            found = method.attribute(noisy, **kwargs, additional_forward_args=constants or None)
-        finally:
-            method.forward_func = forward
-        parts = found[0] if self.want_delta else found
-        if len(parts) != count or not all(p.shape == v.shape for p, v in zip(parts, noisy, strict=False)):
-            return found
-        restored = at.restore(parts)
-        return (restored, found[1]) if self.want_delta else restored
 
 
 def _entries(value: Any) -> tuple[Any, ...]:
@@ -303,6 +282,8 @@ def _entries(value: Any) -> tuple[Any, ...]:
 
 def _picked(value: Any, rows: Rows) -> Any:
     """The rows of a value of any structure that has one row, or one entry, per example."""
+    if rows.index is None:
+        return value
     if isinstance(value, tuple):
         return tuple(_picked(v, rows) for v in value)
     if isinstance(value, list) and len(value) == rows.batch:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum._engine.drive import differentiate
+from captum._engine.entry import differentiable
 from captum._engine.place import Layers
 from captum._engine.score import Score
 from captum.attr.base import GradientAttribution, LayerAttribution
@@ -48,6 +49,7 @@ class LayerActivation(LayerAttribution):
         return True
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,
@@ -103,6 +105,7 @@ class LayerGradientXActivation(LayerAttribution, GradientAttribution):
         return self._multiply_by_inputs
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,

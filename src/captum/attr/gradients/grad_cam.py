@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from captum._engine.entry import differentiable
 from captum.attr.base import GradientAttribution, LayerAttribution
 from captum.attr.gradients.activation import values_and_gradients, wants_graph
 from captum.errors import InputError, LayerError
@@ -41,6 +42,7 @@ class LayerGradCam(LayerAttribution, GradientAttribution):
     """  # noqa: E501  # the formula
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,
@@ -110,12 +112,13 @@ def weighted(value: Tensor, grad: Tensor, variant: Variant) -> Tensor:
 def _principal(value: Tensor) -> Tensor:
     """Channels, centred over positions, times the first principal direction; signed to point where activity is high."""
     flat = value.flatten(2) if value.dim() > 2 else value[..., None]
+    flat = flat.to(torch.promote_types(value.dtype, torch.float32))
     centred = flat - flat.mean(2, keepdim=True)
     direction = torch.linalg.svd(centred.transpose(1, 2), full_matrices=False).Vh[:, 0]
     product = centred * direction[..., None]
     strength = flat.abs().sum(1)
     agree = (product.sum(1) * (strength - strength.mean(1, keepdim=True))).sum(1)
-    return (product * torch.where(agree < 0, -1.0, 1.0)[:, None, None]).reshape(value.shape)
+    return (product * torch.where(agree < 0, -1.0, 1.0)[:, None, None]).reshape(value.shape).to(value.dtype)
 
 
 def arrangement(value: Tensor, layer: nn.Module, modules: list[nn.Module], image: tuple[int, ...] | None) -> Arrange:

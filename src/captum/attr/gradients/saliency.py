@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from captum._engine.drive import AtInputs, Reduce
+from captum._engine.entry import differentiable
 from captum.attr.base import GradientAttribution, NeuronAttribution
 from captum.log import log_usage
 
@@ -36,6 +37,7 @@ class Saliency(GradientAttribution):
     """
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,
@@ -82,6 +84,7 @@ class InputXGradient(GradientAttribution):
         return True
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,
@@ -122,6 +125,7 @@ class NeuronGradient(NeuronAttribution, GradientAttribution):
     """
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum._engine.drive import AtInputs, Reduce, differentiate
+from captum._engine.entry import differentiable
 from captum._engine.place import Layers, Neuron
 from captum._engine.rows import Chunk, Rows, fold
 from captum._engine.sweep import Sweep, check_limit
@@ -109,6 +110,7 @@ class LayerConductance(LayerAttribution, GradientAttribution):
         return True
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,
@@ -161,8 +163,8 @@ class LayerConductance(LayerAttribution, GradientAttribution):
 
         with function.running():
             sums = _Increments(
-                _values_at(function, layers, start, create_graph),
-                _values_at(function, layers, end, create_graph),
+                _values_at(function, layers, start, (create_graph, internal_batch_size)),
+                _values_at(function, layers, end, (create_graph, internal_batch_size)),
                 method,
             )
             sweep = Sweep(function.batch, n_steps, plan, order="example", label=self._label(show_progress))
@@ -170,18 +172,26 @@ class LayerConductance(LayerAttribution, GradientAttribution):
                 sums.add(chunk, values, grads, n_steps - 1)
             delta = None
             if return_convergence_delta:
-                delta = completeness_gap(sums.totals, function.values_at(end), function.values_at(start)).detach()
+                delta = completeness_gap(
+                    sums.totals,
+                    function.values_at(end, internal_batch_size),
+                    function.values_at(start, internal_batch_size),
+                ).detach()
         low = end[0].dtype
         results = [t.to(low) if low in (torch.float16, torch.bfloat16) else t for t in sums.totals]
         result = self._by_layer(results, layers)
         return (result, delta) if return_convergence_delta else result
 
 
-def _values_at(function: AtInputs, layers: Layers, points: Tensors, keep_graph: bool) -> Tensors:
-    """The layer's values for one input point per example."""
-    rows = function.everyone()
+def _values_at(function: AtInputs, layers: Layers, points: Tensors, how: tuple[bool, int | None]) -> Tensors:
+    """The layer's values for one input point per example; ``how``: whether to keep a graph, and rows at a time."""
+    keep_graph, limit = how
+    parts: list[Tensors] = []
     with torch.set_grad_enabled(keep_graph):
-        values = function.tap(layers, tuple(rows.pick(p) for p in points), rows, keep_graph=keep_graph)[1]
+        for rows in function.everyone().pieces(limit):
+            picked = tuple(rows.pick(p) for p in points)
+            parts.append(function.tap(layers, picked, rows, keep_graph=keep_graph)[1])
+    values = tuple(torch.cat(p) for p in zip(*parts, strict=True))
     return values if keep_graph else tuple(v.detach() for v in values)
 
 
@@ -215,6 +225,7 @@ class NeuronConductance(NeuronAttribution, GradientAttribution):
         return self._multiply_by_inputs
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,

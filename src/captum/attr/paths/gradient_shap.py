@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum._engine.draws import Normal, Source, check_stdevs
 from captum._engine.drive import AtInputs, Reduce, Samples
+from captum._engine.entry import differentiable
 from captum._engine.place import Layers
 from captum._engine.rows import Chunk, fold
 from captum._engine.sweep import Sweep, check_limit
@@ -161,6 +162,7 @@ class GradientShap(GradientAttribution):
         return True
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,
@@ -246,6 +248,7 @@ class LayerGradientShap(LayerAttribution, GradientAttribution):
         return True
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,
@@ -329,6 +332,7 @@ class NeuronGradientShap(NeuronAttribution, GradientAttribution):
         return self._multiply_by_inputs
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,

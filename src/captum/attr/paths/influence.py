@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from captum._engine.drive import AtInputs, differentiate
+from captum._engine.entry import differentiable
 from captum._engine.place import Layers
 from captum._engine.rows import Chunk, fold
 from captum._engine.sweep import Sweep, check_limit
@@ -42,6 +43,7 @@ class InternalInfluence(LayerAttribution, GradientAttribution):
     """
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,

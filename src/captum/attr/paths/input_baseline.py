@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum._engine.draws import Source
 from captum._engine.drive import AtInputs, Reduce
+from captum._engine.entry import differentiable
 from captum._engine.rows import Chunk
 from captum._engine.sweep import Sweep
 from captum.attr.base import GradientAttribution, LayerAttribution, completeness_gap
@@ -54,6 +55,7 @@ class InputBaselineXGradient(GradientAttribution):
         return True
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,
@@ -125,6 +127,7 @@ class LayerInputBaselineXGradient(LayerAttribution, GradientAttribution):
         return True
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum._engine.drive import AtInputs, AtLayer, Reduce
+from captum._engine.entry import differentiable
 from captum._engine.values import parse_baselines
 from captum.attr.base import GradientAttribution, LayerAttribution, NeuronAttribution, completeness_gap
 from captum.attr.paths.integral import Steps, Tensors, choose_steps, integrate
@@ -33,7 +34,8 @@ class _Integration:
         with self.function.running():
             ends = None
             if want_delta or (n_steps == "auto" and self.multiply):
-                ends = (self.function.values_at(self.end), self.function.values_at(self.start))
+                limit = self.options["limit"]
+                ends = (self.function.values_at(self.end, limit), self.function.values_at(self.start, limit))
             attributions, used = choose_steps(n_steps, method, tol, lambda n: self.attributions(n, method), ends)
             delta = None
             if want_delta and ends is not None:
@@ -85,6 +87,7 @@ class IntegratedGradients(GradientAttribution):
         return True
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,
@@ -168,6 +171,7 @@ class LayerIntegratedGradients(LayerAttribution, GradientAttribution):
         return True
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,
@@ -211,7 +215,7 @@ class LayerIntegratedGradients(LayerAttribution, GradientAttribution):
         """
         create_graph = create_graph or bool((grad_kwargs or {}).get("create_graph"))
         score = self._score(inputs, target, additional_forward_args)
-        function = self._at_layer(score, attribute_to_layer_input, create_graph)
+        function = self._at_layer(score, attribute_to_layer_input, create_graph, internal_batch_size)
         options = {"limit": internal_batch_size, "label": self._label(show_progress), "create_graph": create_graph}
         tensors = parse_baselines(baselines, score.inputs)
         ids = tuple(t.to(x.dtype) for t, x in zip(tensors, function.tensors, strict=True))
@@ -253,6 +257,7 @@ class NeuronIntegratedGradients(NeuronAttribution, GradientAttribution):
         return self._multiply_by_inputs
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,
