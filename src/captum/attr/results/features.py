@@ -157,7 +157,22 @@ def views(result: Result) -> list[View]:
 
 def columns(result: Result) -> Columns:
     """Return every feature of a result as a column, several inputs side by side."""
-    parts = [(view.leaf.name, view.columns()) for view in views(result)]
+    return _beside([(view.leaf.name, view.columns()) for view in views(result)])
+
+
+def contributions(result: Result) -> Columns:
+    """Return columns for a chart: as :func:`columns`, but beside other inputs an image, text or series is one column."""
+    seen = views(result)
+    if len(seen) == 1:
+        return seen[0].columns()
+    return _beside([(v.leaf.name, v.columns() if v.modality == "tabular" else _whole(v)) for v in seen])
+
+
+def _whole(view: View) -> Columns:
+    return Columns(("value",), view.columns().attributions.double().sum(1, keepdim=True), None)
+
+
+def _beside(parts: list[tuple[str, Columns]]) -> Columns:
     if len(parts) == 1:
         return parts[0][1]
     rows = max(len(part.attributions) for _, part in parts)

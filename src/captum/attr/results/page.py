@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import io
 import itertools
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from captum.attr.results.markup import Markup, join, tag
 from captum.attr.results.style import STYLE
 from captum.attr.results.words import number, residual_words, target_words, title_of
 from captum.attr.visualization.canvas import token_colours
+from captum.attr.visualization.coloured_text import prepare
 from captum.errors import InputError
 
 if TYPE_CHECKING:
@@ -202,20 +202,18 @@ def _alternative(explanation: Explanation) -> str:
 
 def _tokens(view: View, caption: str) -> Markup:
     table = view.columns()
-    scale = float(torch.nan_to_num(table.attributions.double()).abs().max()) or 1.0
-    marks: list[Markup] = []
     count = len(view.tokens[0]) if view.tokens else len(table.names)
-    for name, number_of in zip(table.names[:count], table.attributions[0], strict=False):
-        value = float(number_of)
-        strength = 0.0 if math.isnan(value) else max(-1.0, min(1.0, value / scale))
+    shown, scale = prepare(table.names[:count], table.attributions[0, :count], "auto", None)
+    parts: list[Markup | str] = []
+    for token in shown:
         style = None
-        if abs(strength) > _FAINT:
-            back, fore = (f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in token_colours(strength))
+        if abs(token.strength) > _FAINT:
+            back, fore = (f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in token_colours(token.strength))
             style = f"background:{back};color:{fore}"
-        marks.append(tag("bdi", name, style=style, title=number(value, signed=True)))
-    legend = f"blue lowers the score, orange raises it; the darkest stands for ±{number(scale)}"
-    text = f"{caption}; {legend}" if caption else f"{legend[0].upper()}{legend[1:]}"
-    return tag("figure", tag("p", join(marks), class_="tokens"), tag("figcaption", text))
+        parts += [" " if token.space else "", tag("bdi", token.text, style=style, title=number(token.value, True))]
+    legend = f"Blue lowers the score, orange raises it; the darkest stands for ±{number(scale)}."
+    text = f"{caption}. {legend}" if caption else legend
+    return tag("figure", tag("p", *parts, class_="tokens"), tag("figcaption", text))
 
 
 def _numbers_table(explanation: Explanation) -> Markup:

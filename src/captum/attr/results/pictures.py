@@ -9,6 +9,7 @@ The drawing itself is in :mod:`captum.attr.visualization`; here a result becomes
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import io
 import itertools
 import os
@@ -18,10 +19,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from captum.attr import visualization
-from captum.attr.results.features import Modality, View, columns, views
+from captum.attr.results.features import Modality, View, contributions, views
 from captum.attr.results.words import target_words, title_of
+from captum.attr.visualization.beeswarm import beeswarm_figure
 from captum.attr.visualization.canvas import bare_figure
+from captum.attr.visualization.image_figure import image_figure
+from captum.attr.visualization.series_figure import series_figure
+from captum.attr.visualization.tabular import bar_figure, waterfall_figure
+from captum.attr.visualization.text_figure import text_figure
 from captum.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,7 +55,13 @@ def choose_kind(explanation: Explanation) -> str:
         return seen[0].modality
     if len(explanation) >= _MANY_ROWS and all(view.modality == "tabular" for view in seen):
         return "beeswarm"
-    return "waterfall" if len(explanation) == 1 and explanation.baseline_scores is not None else "bar"
+    return "waterfall" if len(explanation) == 1 and _has_start(explanation) else "bar"
+
+
+def _has_start(explanation: Explanation) -> bool:
+    """Whether every row's sum has a known, finite beginning and end."""
+    start, end = explanation.baseline_scores, explanation.scores
+    return start is not None and end is not None and bool(start.isfinite().all()) and bool(end.isfinite().all())
 
 
 def draw(explanation: Explanation, kind: str | None, path: str | os.PathLike[str] | None, options: Options) -> Figure:
@@ -122,75 +133,75 @@ def _image(explanation: Explanation, view: View, options: Options) -> Figure:
     attribution = attribution.sum(0) if attribution.dim() == 3 else attribution
     image = view.value.detach()[0] if view.value is not None and view.value.dim() in (3, 4) else None
     chosen: dict[str, object] = {"titles": [title_of(explanation)], "title": _heading(explanation)}
-    return _function("image_figure")(attribution, image, **{**chosen, **options})
+    return _call(image_figure, (attribution, image), chosen, options)
 
 
 def _text(explanation: Explanation, view: View, options: Options) -> Figure:
     table = view.columns()
     count = len(view.tokens[0]) if view.tokens else len(table.names)
-    chosen: dict[str, object] = {"title": _heading(explanation)}
-    return _function("text_figure")(list(table.names[:count]), table.attributions[0, :count], **{**chosen, **options})
+    given = (list(table.names[:count]), table.attributions[0, :count])
+    return _call(text_figure, given, {"title": _heading(explanation)}, options)
 
 
 def _series(explanation: Explanation, view: View, options: Options) -> Figure:
-    attribution = view.leaf.value.detach()[0]
-    value = view.value.detach()[0] if view.value is not None and view.value.shape == view.leaf.value.shape else None
-    if attribution.dim() != 2 or value is None:
-        message = (
-            f"a series has attributions (N, steps, channels) like its input; these are {tuple(view.leaf.value.shape)}"
-        )
+    whole = view.leaf.value.detach()
+    if whole.dim() not in (2, 3):
+        message = f"a series has attributions (N, steps, channels) or (N, steps); these are {tuple(whole.shape)}"
         raise InputError(message)
-    # without names the shorter axis is the channels
-    channels_last = view.axis == 2 if view.axis is not None else attribution.shape[1] <= attribution.shape[0]
-    names = list(view.names) if view.axis is not None else None
-    chosen: dict[str, object] = {
-        "channel_labels": names,
-        "channels_last": channels_last,
-        "title": _heading(explanation),
-    }
-    return _function("timeseries_figure")(attribution, value, **{**chosen, **options})
+    value = view.value.detach()[0] if view.value is not None and view.value.shape == whole.shape else None
+    # without names the shorter axis is taken for the channels
+    channels_last = whole.dim() == 2 or (whole.shape[2] <= whole.shape[1] if view.axis is None else view.axis == 2)
+    names = list(view.names) if view.axis is not None and whole.dim() == 3 else None
+    chosen: dict[str, object] = {"names": names, "channels_last": channels_last, "title": _heading(explanation)}
+    return _call(series_figure, (whole[0], value), chosen, options)
 
 
 def _table(explanation: Explanation, _: View, options: Options) -> Figure:
     """Draw a table as the only input there is."""
-    chosen = "waterfall" if explanation.baseline_scores is not None else "bar"
+    chosen = "waterfall" if _has_start(explanation) else "bar"
     return KINDS[chosen](explanation, options)
 
 
 def _waterfall(explanation: Explanation, options: Options) -> Figure:
-    start = explanation.baseline_scores
-    if start is None or explanation.scores is None:
-        message = "a waterfall starts at the score of the baseline, which this method does not tell: choose kind='bar'"
+    if not _has_start(explanation):
+        message = "a waterfall starts at the score of the baseline, which is not known here: choose kind='bar'"
         raise InputError(message)
     return _each_row(explanation, options, _one_waterfall)
 
 
 def _one_waterfall(explanation: Explanation, options: Options) -> Figure:
-    table, start = columns(explanation), explanation.baseline_scores
+    table, start, end = contributions(explanation), explanation.baseline_scores, explanation.scores
     chosen: dict[str, object] = {
         "data": None if table.values is None else table.values[0],
         "base": 0.0 if start is None else float(start[0]),
-        "prediction": None if explanation.scores is None else float(explanation.scores[0]),
+        "prediction": None if end is None else float(end[0]),
         "title": _heading(explanation),
+        "output": f"score of {target_words(explanation)}",
     }
-    return _function("waterfall_figure")(table.attributions[0], list(table.names), **{**chosen, **options})
+    return _call(waterfall_figure, (table.attributions[0], list(table.names)), chosen, options)
 
 
 def _bar(explanation: Explanation, options: Options) -> Figure:
-    table = columns(explanation)
-    data = table.values[0] if table.values is not None and len(explanation) == 1 else None
-    chosen: dict[str, object] = {"data": data, "title": _heading(explanation)}
-    return _function("bar_figure")(table.attributions, list(table.names), **{**chosen, **options})
+    table = contributions(explanation)
+    single = table.values is not None and len(table.attributions) == 1
+    chosen: dict[str, object] = {"data": table.values if single else None, "title": _heading(explanation)}
+    return _call(bar_figure, (table.attributions, list(table.names)), chosen, options)
 
 
 def _beeswarm(explanation: Explanation, options: Options) -> Figure:
-    table = columns(explanation)
+    table = contributions(explanation)
     chosen: dict[str, object] = {"data": table.values, "title": _heading(explanation)}
-    return _function("beeswarm_figure")(table.attributions, list(table.names), **{**chosen, **options})
+    return _call(beeswarm_figure, (table.attributions, list(table.names)), chosen, options)
 
 
-def _function(name: str) -> Draw:
-    return getattr(visualization, name)
+def _call(function: Draw, given: Sequence[object], chosen: Options, options: Options) -> Figure:
+    """Call a drawing function with what was chosen here, overruled by the options of the user."""
+    known = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in {*known, *chosen}:
+            message = f"this picture has no option {name[:40]!r}: expected {', '.join(known)}"
+            raise InputError(message)
+    return function(*given, **{**chosen, **options})
 
 
 def _only(modality: Modality) -> Callable[[Explanation, Options], Figure]:

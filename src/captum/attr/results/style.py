@@ -35,7 +35,7 @@ background:none;color:inherit;vertical-align:top;overflow-wrap:anywhere}
 .captum figcaption,.captum .more,.captum footer{color:var(--soft);font-size:.85rem}
 .captum .tokens{background:var(--card);border-radius:6px;padding:.75rem;margin:0 0 .25rem;line-height:2;
 white-space:pre-wrap;overflow-wrap:anywhere}
-.captum .tokens bdi{padding:.1rem .2rem;border-radius:3px;margin-right:.15rem}
+.captum .tokens bdi{padding:.1rem .15rem;border-radius:3px}
 .captum summary{cursor:pointer;color:var(--link)}
 .captum details table{margin-top:.5rem}
 .captum .notes{color:var(--soft);font-size:.9rem;padding-left:1.2rem}
