@@ -13,6 +13,13 @@ from benchmarks.parity.scenes import SCENES, Scene, tokens
 
 SIDES = (False, True)
 LISTS = {"toy": ("lin1", "relu"), "conv_inplace": ("conv1", "pool1", "fc"), "residual": ("block1", "block2.conv2")}
+FINE = (
+    ("toy", "lin1"),
+    ("perceptron", "tanh"),
+    ("conv_inplace", "conv1"),
+    ("residual", "block1"),
+    ("vectors", "block1"),
+)
 STEPS = 6
 
 
@@ -23,6 +30,9 @@ def layer_cases() -> Iterator[Case]:
             for side in SIDES:
                 place = f"{label}/{layer}/{'input' if side else 'output'}"
                 yield from _layer_family(place, label, layer, side)
+    for label, layer in FINE:
+        run = bound(_layer, "LayerConductance", SCENES[label](), layer, False, {"n_steps": 400})
+        yield Case("LayerConductance", f"fine/{label}/{layer}", run)
     for label, layers in LISTS.items():
         for kind in ("LayerActivation", "LayerGradientXActivation"):
             run = bound(_layer, kind, SCENES[label](), layers, False)
@@ -61,7 +71,7 @@ def _layer(attr: Any, kind: str, scene: Scene, name: str | tuple[str, ...], side
     if kind == "LayerActivation":
         return explainer.attribute(scene.inputs, additional_forward_args=scene.extra, **arguments)
     if kind in ("LayerIntegratedGradients", "LayerConductance", "InternalInfluence"):
-        arguments |= {"baselines": scene.baselines, "n_steps": STEPS}
+        arguments = {"baselines": scene.baselines, "n_steps": STEPS} | arguments
     if kind == "LayerGradientShap":
         arguments |= {"baselines": scene.distribution, "n_samples": 3}
     if kind in ("LayerIntegratedGradients", "LayerConductance", "LayerGradientShap"):

@@ -46,7 +46,6 @@ GOLDEN: dict[str, list[Sequence[object] | None]] = {
     "Lime/published/row=1": [[[-0.56484, -0.13445, -4.39042]]],
     "FeaturePermutation/published": [[[0.8, 1.8, 3.6], [0, -0.9, 3.6], [0, -0.9, -1.6], [0, 0, -4]]],
     "DeepLift/toy": [PATH, [0, 0]],
-    "LRP/toy": [None, None],
     "GuidedBackprop/toy": [np.zeros((2, 3)).tolist()],
     "Deconvolution/toy": [np.zeros((2, 3)).tolist()],
 }

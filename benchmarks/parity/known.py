@@ -18,7 +18,9 @@ class Known:
 
     ``allows`` says what may differ: ``numbers``, ``dtype``, ``structure``, ``refused`` (the published package raises,
     here there is a result), ``refuses`` (the reverse), ``error`` (another kind of error). ``mend`` turns the published
-    numbers into the right ones, which must then agree; without it they may differ by ``within`` of their scale.
+    numbers into the right ones, which must then agree; ``like`` names a case whose published numbers ours must agree
+    with instead; ``complete`` asks that our last array, the completeness residuals, vanishes; without any of them the
+    numbers may differ by ``within`` of their scale.
     """
 
     name: str
@@ -26,6 +28,8 @@ class Known:
     cases: tuple[str, ...]
     allows: frozenset[str] = frozenset({"numbers"})
     mend: Mend | None = None
+    like: str = ""
+    complete: bool = False
     within: float = float("inf")
 
     def covers(self, case: str) -> bool:
@@ -44,20 +48,6 @@ def scaled(factor: float) -> Mend:
     return mend
 
 
-def example_major(rows: int, samples: int, chunk: int) -> Mend:
-    """Residuals written chunk by chunk, put into row-by-row order."""
-
-    def mend(arrays: Arrays) -> Arrays:
-        sizes = [min(chunk, samples - start) for start in range(0, samples, chunk)]
-        pieces, start = [], 0
-        for size in sizes:
-            pieces.append(arrays[-1][start : start + rows * size].reshape(rows, size))
-            start += rows * size
-        return [*arrays[:-1], np.concatenate(pieces, axis=1).reshape(-1)]
-
-    return mend
-
-
 KNOWN: tuple[Known, ...] = (
     Known(
         "trapezoid-weights",
@@ -72,22 +62,55 @@ KNOWN: tuple[Known, ...] = (
         mend=scaled(6 / 5),
     ),
     Known(
+        "conductance-fine",
+        "Published increments leave out the ends of the path; with many steps both tend to one limit.",
+        ("LayerConductance/fine/*",),
+        within=0.01,
+    ),
+    Known(
         "conductance-telescopes",
         "Published increments leave out the ends of the path; here they telescope to the whole change of the layer.",
-        ("LayerConductance/*",),
-        within=1.0,
+        ("LayerConductance/*", "IntegratedGradients/published/sequence"),
+        within=2.0,
+    ),
+    Known(
+        "neuron-slice-sums",
+        "Over several neurons the published conductance multiplies sums; here it is the sum of the single neurons.",
+        ("NeuronConductance/*:*", "NeuronConductance/*callable*"),
+    ),
+    Known(
+        "noise-before-chunks",
+        "Noise is drawn before the draws are chunked, so nt_samples_batch_size does not change the numbers here.",
+        ("NoiseTunnel/Saliency/perceptron/chunk=*",),
+        like="NoiseTunnel/Saliency/perceptron/smoothgrad",
     ),
     Known(
         "residuals-example-major",
-        "With nt_samples_batch_size the published residuals come chunk by chunk; here row by row.",
+        "With nt_samples_batch_size the published residuals come chunk by chunk; here row by row, whatever the chunks.",
         ("NoiseTunnel/IntegratedGradients/delta/chunk=2",),
-        mend=example_major(4, 5, 2),
+        like="NoiseTunnel/IntegratedGradients/delta/chunk=None",
+    ),
+    Known(
+        "distribution-is-whole",
+        "Noise tunnel repeats a distribution of baselines row by row there; here every draw is from the distribution as given.",
+        ("NoiseTunnel/GradientShap/*",),
     ),
     Known(
         "inplace-after-layer",
         "An in-place operator on a replaced layer output is an error there.",
         ("LayerIntegratedGradients/conv_inplace/*",),
         frozenset({"refused"}),
+    ),
+    Known(
+        "layer-used-twice",
+        "A layer that runs twice is replaced in both runs there; here in the last one, where its value is read.",
+        ("LayerIntegratedGradients/two_inputs/left/*",),
+    ),
+    Known(
+        "grad-cam-tokens",
+        "Grad-CAM of (batch, tokens, features) takes tokens for channels there; here the features are the channels.",
+        ("LayerGradCam/vectors*/*",),
+        frozenset({"structure"}),
     ),
     Known(
         "unused-input",
@@ -101,6 +124,24 @@ KNOWN: tuple[Known, ...] = (
         ("*/dtype/float16", "*/dtype/bfloat16"),
         frozenset({"numbers", "dtype", "refused"}),
         within=0.05,
+    ),
+    Known(
+        "variance-dtype",
+        "The variance of one update is float32 zeros there; here it is float64 as after any other update.",
+        ("ClassSummarizer/list", "Summarizer/*/once"),
+        frozenset({"dtype"}),
+    ),
+    Known(
+        "functional-activations",
+        "DeepLIFT there takes the plain gradient of functional activations; here every operator has its rule.",
+        ("DeepLift/functional/*",),
+        complete=True,
+    ),
+    Known(
+        "clearer-errors",
+        "Errors of torch or of attribute look-ups there are input errors here that say what was expected.",
+        ("*/refused/target/float-tensor", "*/refused/target/large-list", "*/refused/inputs/list-in-tuple"),
+        frozenset({"error"}),
     ),
 )
 

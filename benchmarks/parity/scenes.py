@@ -44,7 +44,7 @@ def toy_input() -> Tensor:
 def toy() -> Scene:
     """The getting-started model."""
     return Scene(
-        models.Toy(),
+        seeded(models.Toy),
         toy_input(),
         0,
         torch.zeros(2, 3),
@@ -147,6 +147,14 @@ def vectors() -> Scene:
     )
 
 
+def vectors_frozen() -> Scene:
+    """The same with parameters that do not require gradients."""
+    base = vectors()
+    base.model.requires_grad_(False)
+    layers = ("block1", "block1.norm2", "block2.mlp.1")
+    return Scene(base.model, base.inputs, base.target, None, base.distribution, layers, {"block1": ((2, 3),)})
+
+
 def two_inputs() -> Scene:
     """A tuple of inputs, constant arguments: one tensor per row and one switch."""
     return Scene(
@@ -208,6 +216,7 @@ SCENES: dict[str, Callable[[], Scene]] = {
     "residual": residual,
     "recurrent": recurrent,
     "vectors": vectors,
+    "vectors_frozen": vectors_frozen,
     "two_inputs": two_inputs,
     "split_layers": split_layers,
     "relu_only": relu_only,
