@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captum.attr.explanation import Explanation
+from captum.attr.results.features import Numbered
 from captum.errors import InputError, InputTypeError
 
 
@@ -179,6 +180,15 @@ def test_top_sums_image_channels_and_embedding_dims() -> None:
     ids, scores = torch.tensor([[5, 6]]), torch.tensor([[[1.0, 2.0], [4.0, -9.0]]])
     e = Explanation(scores, ids, "layer_integrated_gradients", tokens=(("good", "bad"),))
     assert [f[:2] for f in e.top()] == [("bad", -5.0), ("good", 3.0)]
+
+
+def test_names_of_pixels_are_made_on_demand() -> None:
+    names = Numbered(6, lambda i: f"pixel {i}")
+    assert len(names) == 6
+    assert (names[-1], names[1:3]) == ("pixel 5", ("pixel 1", "pixel 2"))
+    assert list(names)[2] == "pixel 2"
+    with pytest.raises(IndexError):
+        names[6]
 
 
 def test_baseline_scores_close_the_sum() -> None:

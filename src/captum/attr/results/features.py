@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, overload
 
 import torch
 from torch import Tensor
@@ -79,9 +79,31 @@ class Feature(NamedTuple):
 class Columns(NamedTuple):
     """Features as columns: names ``P``, attributions ``(N, P)`` and, where every feature has one, values ``(N, P)``."""
 
-    names: tuple[str, ...]
+    names: Sequence[str]
     attributions: Tensor
     values: Tensor | None
+
+
+class Numbered(Sequence[str]):
+    """Names that are made when they are read: an image has more pixels than anyone asks about."""
+
+    def __init__(self, count: int, name: Callable[[int], str]) -> None:
+        self._indices = range(count)
+        self._name = name
+
+    def __len__(self) -> int:
+        """How many names there are."""
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        """Return one name or several."""
+        if isinstance(index, slice):
+            return tuple(self._name(i) for i in self._indices[index])
+        return self._name(self._indices[index])
 
 
 @dataclass(frozen=True)
@@ -104,24 +126,24 @@ class View:
         """Reduce the leaf to one column per feature: a cell of a table, a token, a pixel, a step of a channel."""
         attribution, value = self.leaf.value.detach(), self.value
         value = value.detach() if value is not None and value.shape[: attribution.dim()] == attribution.shape else None
-        if self.modality == "text" and attribution.dim() > 2:
-            attribution, value = attribution.flatten(2).sum(2), None
+        if self.modality == "text":  # a token's number in the vocabulary is no value
+            attribution, value = attribution.flatten(2).sum(2) if attribution.dim() > 2 else attribution, None
         if self.modality == "image" and attribution.dim() > 3:
             attribution, value = attribution.sum(1), None
         return Columns(self._column_names(attribution), _table(attribution), None if value is None else _table(value))
 
-    def _column_names(self, attribution: Tensor) -> tuple[str, ...]:
+    def _column_names(self, attribution: Tensor) -> Sequence[str]:
         if self.modality == "text" and len(self.tokens) == 1:
             words = self.tokens[0]
             return tuple(words[i] if i < len(words) else str(i) for i in range(attribution.shape[1]))
         if self.modality == "image" and attribution.dim() == 3:
-            height, width = attribution.shape[1:]
-            return tuple(f"pixel ({y}, {x})" for y in range(height) for x in range(width))
+            height, width = (int(size) for size in attribution.shape[1:])
+            return Numbered(height * width, lambda i: f"pixel ({i // width}, {i % width})")
         if self.modality == "text":
-            return tuple(f"token {i}" for i in range(attribution.shape[1]))
+            return Numbered(int(attribution.shape[1]), lambda i: f"token {i}")
         if attribution.dim() == 2 and self.axis is None and attribution.shape[1] > 1:
             what = "unit" if self.value is None else "feature"
-            return tuple(f"{what} {i}" for i in range(attribution.shape[1]))
+            return Numbered(int(attribution.shape[1]), lambda i: f"{what} {i}")
         return element_names(tuple(attribution.shape[1:]), self.names, self.axis)
 
 

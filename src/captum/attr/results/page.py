@@ -145,12 +145,14 @@ def _shared(explanation: Explanation) -> Markup:
 
 
 def _predictions(explanation: Explanation) -> Markup:
-    """Return the highest scores of the first rows as tables."""
+    """Return the highest scores as one table per row; for a long table of data they would say little."""
     tables: list[Markup] = []
+    if len(explanation) > _MOST_ROWS and all(view.modality == "tabular" for view in views(explanation)):
+        return Markup()
     for row, best in enumerate(explanation.predicted()[:_MOST_ROWS]):
         if not best:
             continue
-        caption = "Highest scores" if len(explanation) == 1 else f"Highest scores of row {row}"
+        caption = "Highest scores" if len(explanation) == 1 else f"Row {row}"
         lines = [tag("tr", tag("th", _word(name), scope="row"), tag("td", number(score))) for name, score in best]
         head = tag("tr", tag("th", "Class", scope="col"), tag("th", "Score", scope="col"))
         tables.append(tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *lines)))
@@ -211,7 +213,7 @@ def _tokens(view: View, caption: str) -> Markup:
             back, fore = (f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in token_colours(token.strength))
             style = f"background:{back};color:{fore}"
         parts += [" " if token.space else "", tag("bdi", token.text, style=style, title=number(token.value, True))]
-    legend = f"Blue lowers the score, orange raises it; the darkest stands for ±{number(scale)}."
+    legend = f"Blue lowers the score, orange raises it; the strongest colour stands for ±{number(scale)}."
     text = f"{caption}. {legend}" if caption else legend
     return tag("figure", tag("p", *parts, class_="tokens"), tag("figcaption", text))
 

@@ -52,7 +52,11 @@ def residual_words(explanation: Explanation) -> str:
     residual = explanation.residual.detach().cpu().double()
     worst = int(residual.abs().argmax())
     change = abs(float(explanation.scores[worst]) - float(start[worst]))
-    share = f" ({100 * abs(float(residual[worst])) / change:.2g} % of the change of the score)" if change > 0 else ""
+    share = (
+        f" ({short_number(100 * abs(float(residual[worst])) / change, digits=2)} % of the change of the score)"
+        if change > 0
+        else ""
+    )
     row = f" in row {worst}" if len(residual) > 1 else ""
     return f"{number(float(residual[worst]), signed=True)}{row}{share}"
 
