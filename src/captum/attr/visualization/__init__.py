@@ -14,10 +14,9 @@ from captum.attr.visualization.image import (
     visualize_image_attr,
     visualize_image_attr_multiple,
 )
-from captum.attr.visualization.image_figure import image_figure
 from captum.attr.visualization.masks import draw_mask_border, draw_mask_legend
+from captum.attr.visualization.panels import image_figure
 from captum.attr.visualization.scaling import VisualizeSign, normalize_attributions
-from captum.attr.visualization.series_figure import series_figure
 from captum.attr.visualization.tabular import bar_figure, waterfall_figure
 from captum.attr.visualization.text import (
     HAS_IPYTHON,
@@ -29,9 +28,10 @@ from captum.attr.visualization.text import (
     records_html,
     visualize_text,
 )
-from captum.attr.visualization.text_figure import text_figure
 from captum.attr.visualization.timeseries import TimeseriesVisualizationMethod, visualize_timeseries_attr
 from captum.attr.visualization.tokens import MergedWords, Piece, merge_tokens, read_tokens
+from captum.attr.visualization.traces import series_figure
+from captum.attr.visualization.typesetting import text_figure
 
 __all__ = [
     "HAS_IPYTHON",

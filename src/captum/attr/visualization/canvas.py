@@ -40,6 +40,7 @@ UNKNOWN = "#c9ccd1"
 _BLUES = ("#0b4a8f", "#2171b5", "#4f97cb", "#85b8dc", "#b9d5ea", "#dfeaf4")
 _ORANGES = ("#fbe6d5", "#fbcba2", "#f6a566", "#ea7f30", "#d2600a", "#9c3f06")
 _WHITE = "#f8f8f8"
+_READABLE = 4.5  # contrast of small text (WCAG 2.2); on any background black or white reaches it
 
 
 def bare_figure(
@@ -152,8 +153,8 @@ def token_colours(strength: float) -> tuple[tuple[int, int, int], tuple[int, int
     share = place - index
     mixed = [round(a + (b - a) * share) for a, b in zip(stops[index], stops[index + 1], strict=True)]
     background = (mixed[0], mixed[1], mixed[2])
-    dark, light = _channel(INK), (255, 255, 255)
-    return background, dark if _contrast(background, dark) >= _contrast(background, light) else light
+    texts = (_channel(INK), (255, 255, 255), (0, 0, 0))
+    return background, next(text for text in texts if _contrast(background, text) >= _READABLE)
 
 
 def _luminance(colour: Iterable[int]) -> float:

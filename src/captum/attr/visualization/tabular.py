@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -257,15 +258,15 @@ def bar_figure(
     if chosen.rest:
         shown.append((_others(chosen.rest), chosen.rest_value))
     figure, axes = _canvas(max(len(shown), 1), title)
-    ends = np.array([0.0, *[value for _, value in shown]])
+    ends = [0.0, *[value for _, value in shown]]
     longest = 1.15 * float(np.abs(row[chosen.order]).max(initial=0.0))
-    cut = bool(chosen.rest) and abs(ends[-1]) > 2 * longest > 0
+    cut = bool(chosen.rest and abs(ends[-1]) > 2 * longest > 0)
     if cut:
-        ends[-1] = np.copysign(longest, ends[-1])
-    room = _span(axes, ends)
+        ends[-1] = math.copysign(longest, ends[-1])
+    room = _span(axes, np.array(ends))
     for position, (_, value) in enumerate(shown):
         rest = bool(chosen.rest) and position == len(shown) - 1
-        reach = (0.0, float(ends[position + 1]))
+        reach = (0.0, ends[position + 1])
         _draw_bar(axes, position, reach, _colour(value), hatched=rest)
         _write(axes, position, reach, short_number(value, sign=rows == 1) + " (bar cut)" * (rest and cut), room)
     axes.axvline(0, color=canvas.MUTED, linewidth=0.8)
