@@ -34,6 +34,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "NeuronDeconvolution",
         "NeuronGuidedBackprop",
     ),
+    "captum.attr.backprop.lrp": ("LRP", "LayerLRP"),
     "captum.attr.backprop.deep_lift": (
         "DeepLift",
         "DeepLiftShap",
@@ -42,6 +43,10 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "NeuronDeepLift",
         "NeuronDeepLiftShap",
     ),
+    "captum.attr.games.ablation": ("FeatureAblation", "LayerFeatureAblation", "NeuronFeatureAblation"),
+    "captum.attr.games.occlusion": ("Occlusion",),
+    "captum.attr.games.permutation": ("FeaturePermutation", "LayerFeaturePermutation"),
+    "captum.attr.games.shapley": ("OwenValues", "ShapleyValueSampling", "ShapleyValues"),
     "captum.attr.averages.noise_tunnel": ("NoiseTunnel",),
     "captum.attr.averages.moments": (
         "CommonStats",

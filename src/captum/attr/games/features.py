@@ -1,0 +1,168 @@
+"""Features: what the players of a game are, as parts of the input tensors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from captum._engine.rows import Rows
+from captum._engine.values import Inputs, describe, per_input
+from captum.errors import BaselineError, MaskError
+
+
+class Features(Protocol):
+    """Players as parts of tensors.
+
+    Attributes:
+        players: number of players M.
+        shared: whether a player is the same part of every example.
+    """
+
+    players: int
+    shared: bool
+
+    def keep(self, members: Tensor, rows: Rows | None) -> tuple[Tensor, ...]:
+        """Which elements stay: for members ``(k, b, M)``, a bool tensor ``(k, b or n, *)`` per input tensor.
+
+        ``rows`` names the example of each of the ``b`` places; None means all examples in order, or the same for all.
+        """
+        ...
+
+    def spread(self, values: Tensor, batch: int) -> tuple[Tensor, ...]:
+        """Write values ``(M, n)`` on the elements of the players: ``(n, *)`` per input tensor."""
+        ...
+
+
+class Groups:
+    """Players are groups of elements with the same id in a mask; groups may cross tensors and differ between examples.
+
+    Args:
+        masks: one LongTensor ``(1, *)`` or ``(B, *)`` per input tensor, or None where every element is its own player.
+        tensors: the tensors that are divided.
+
+    Attributes:
+        players: number of ids; player ``i`` is the ``i``-th smallest id, gaps do not count.
+        shared: whether all masks have one row.
+        ids: the player of each element, per tensor.
+    """
+
+    def __init__(self, masks: tuple[Tensor | None, ...], tensors: tuple[Tensor, ...]) -> None:
+        self._shapes = [tuple(t.shape[1:]) for t in tensors]
+        given = [m for m in masks if m is not None and m.numel()]
+        start = 1 + max((int(m.max()) for m in given), default=-1)
+        self._starts: list[int | None] = []
+        labelled: list[Tensor] = []
+        for mask, shape in zip(masks, self._shapes, strict=True):
+            if mask is not None:
+                labelled.append(mask.cpu())
+                continue
+            labelled.append(torch.arange(start, start + math.prod(shape)).reshape(1, *shape))
+            start += math.prod(shape)
+        flat = torch.cat([m.reshape(-1) for m in labelled])
+        labels, places = torch.unique(flat, return_inverse=True)
+        parts = places.split([m.numel() for m in labelled])
+        self.ids = [p.reshape(m.shape) for p, m in zip(parts, labelled, strict=True)]
+        self.players = len(labels)
+        self.shared = all(len(i) == 1 for i in self.ids)
+        self._starts = [_run_start(i) for i in self.ids]
+        self._moved: dict[torch.device, list[Tensor]] = {}
+
+    def keep(self, members: Tensor, rows: Rows | None) -> tuple[Tensor, ...]:
+        """See :class:`Features`."""
+        out: list[Tensor] = []
+        ids = self._on(members.device)
+        for number, shape in enumerate(self._shapes):
+            start = self._starts[number]
+            if start is not None:
+                kept = members[..., start : start + math.prod(shape)]
+            elif len(ids[number]) == 1:
+                kept = members[..., ids[number].reshape(-1)]
+            else:
+                mine = ids[number] if rows is None else rows.pick(ids[number])
+                wide = mine.reshape(1, len(mine), -1).expand(len(members), -1, -1)
+                kept = members.expand(-1, len(mine), -1).gather(2, wide)
+            out.append(kept.reshape(*kept.shape[:2], *shape))
+        return tuple(out)
+
+    def spread(self, values: Tensor, batch: int) -> tuple[Tensor, ...]:
+        """See :class:`Features`."""
+        outputs = values.shape[1]
+        if not self.shared and outputs % batch:
+            message = (
+                f"Feature masks that differ between the {batch} examples need a score per example; the output has {outputs} "
+                "element(s) for the whole batch. Use masks with dim 0 = 1."
+            )
+            raise MaskError(message)
+        return tuple(self._write(values, ids, shape, batch) for ids, shape in zip(self.ids, self._shapes, strict=True))
+
+    def _write(self, values: Tensor, ids: Tensor, shape: tuple[int, ...], batch: int) -> Tensor:
+        outputs = values.shape[1]
+        if len(ids) == 1:
+            return values[ids.reshape(-1)].T.reshape(outputs, *shape)
+        by_row = values.reshape(self.players, batch, outputs // batch)
+        picked = by_row[ids.reshape(batch, -1), torch.arange(batch)[:, None]]
+        return picked.transpose(1, 2).reshape(outputs, *shape)
+
+    def visits(self) -> list[int]:
+        """Players tensor by tensor, ids ascending, each when it is met first."""
+        seen: dict[int, None] = {}
+        for ids in self.ids:
+            seen.update(dict.fromkeys(ids.unique().tolist()))
+        return list(seen)
+
+    def _on(self, device: torch.device) -> list[Tensor]:
+        if device.type == "cpu":
+            return self.ids
+        if device not in self._moved:
+            self._moved[device] = [i.to(device) for i in self.ids]
+        return self._moved[device]
+
+
+def _run_start(ids: Tensor) -> int | None:
+    """The first id when ids count up element by element, so that a slice serves; else None."""
+    if len(ids) != 1 or not ids.numel():
+        return None
+    first = int(ids.reshape(-1)[0])
+    return first if torch.equal(ids.reshape(-1), torch.arange(first, first + ids.numel())) else None
+
+
+def parse_masks(feature_mask: Any, inputs: Inputs, name: str = "feature_mask") -> Groups:
+    """Read a feature mask in the structure of the inputs; None makes every element a feature."""
+    try:
+        entries = per_input(feature_mask, inputs, name)
+    except BaselineError as fault:
+        raise MaskError(str(fault)) from None
+    return groups_of(entries, inputs.tensors, inputs.names, name)
+
+
+def groups_of(
+    entries: tuple[Any, ...], tensors: tuple[Tensor, ...], names: tuple[str, ...], name: str = "feature_mask"
+) -> Groups:
+    """Check masks against the tensors that they divide."""
+    if len(entries) != len(tensors):
+        message = f"Expected {name} for {len(tensors)} tensor(s), got {len(entries)}; pass a tuple of {len(tensors)}."
+        raise MaskError(message)
+    masks = tuple(
+        None if e is None else _as_ids(e, t, n, name) for e, t, n in zip(entries, tensors, names, strict=True)
+    )
+    return Groups(masks, tensors)
+
+
+def _as_ids(mask: Any, tensor: Tensor, owner: str, name: str) -> Tensor:
+    """A mask as ids ``(1, *)`` or ``(B, *)``, broadcast from the right."""
+    shape = tuple(tensor.shape)
+    expected = f"Expected {name} of {owner} to be an integer Tensor that broadcasts to {shape} from the right"
+    if not isinstance(mask, Tensor) or mask.dtype.is_floating_point or mask.dtype.is_complex:
+        message = f"{expected} (dim 0 of size 1 or {shape[0]}), got {describe(mask)}."
+        raise MaskError(message)
+    fits = mask.dim() <= len(shape) and all(
+        have in (1, want) for have, want in zip(reversed(mask.shape), reversed(shape), strict=False)
+    )
+    if not fits:
+        message = f"{expected}, got shape {tuple(mask.shape)}."
+        raise MaskError(message)
+    padded = mask.long().reshape(*([1] * (len(shape) - mask.dim())), *mask.shape)
+    return padded.expand(padded.shape[0], *shape[1:])

@@ -1,0 +1,277 @@
+"""Game: coalitions → scores, packed into full forward passes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from captum._engine.layout import Layout
+from captum._engine.rows import Chunk, Rows
+from captum._engine.score import Score
+from captum._engine.sweep import Plan, Sweep, parameter_count, ran_out_of_memory, release_memory
+from captum.attr.games.features import Features
+from captum.attr.games.fills import Ready
+from captum.errors import InputError, OutputError
+
+Tensors = tuple[Tensor, ...]
+Evaluate = Callable[[Tensors, Rows], Tensor]
+#: How the output relates to the batch: one entry per row; a fixed number per batch that adds up; or one result per call.
+Form = Literal["rows", "batches", "once"]
+
+
+class RawScore(Score):
+    """A score that keeps all numbers that the target leaves, whatever their shape."""
+
+    def __call__(self, tensors: Tensors, rows: Rows) -> Tensor:
+        """The target's part of the output for these rows; a number of Python keeps its double precision."""
+        output: object = self.output(tensors, rows)
+        return self.select(torch.tensor(output, dtype=torch.float64) if isinstance(output, float) else output, rows)
+
+
+class Variable:
+    """What is varied, and how the model is run with it: the inputs, or the values of a layer.
+
+    Args:
+        values: the tensors whose parts are the players, ``(B, *)``.
+        evaluate: the output for such tensors.
+        score: the score of the call; its modules tell how large the model is.
+        batch: number of examples.
+    """
+
+    def __init__(self, values: Tensors, evaluate: Evaluate, score: Score, batch: int) -> None:
+        self.values = values
+        self.evaluate = evaluate
+        self.score = score
+        self.batch = batch
+        self.modules = score.modules()
+
+    def elements(self) -> int:
+        """Elements of one example."""
+        return sum(v.numel() // max(len(v), 1) for v in self.values)
+
+    def trains_batch_norm(self) -> bool:
+        """Whether rows of a forward pass influence each other."""
+        return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in self.modules)
+
+
+class _Batches(Plan):
+    """A plan that takes whole variants when they fit, so that one mask serves all rows of a variant.
+
+    Args:
+        limit: rows per forward pass, or None.
+        variable: what is varied.
+        whole: never split the rows of a variant.
+    """
+
+    def __init__(self, limit: int | None, variable: Variable, whole: bool) -> None:
+        super().__init__(limit, variable.elements(), parameter_count(variable.modules))
+        self._batch = variable.batch
+        self._whole = whole
+
+    def size(self, remaining: int) -> int:
+        """Rows of the next chunk."""
+        size = super().size(remaining)
+        if size >= self._batch:
+            return size // self._batch * self._batch
+        return min(self._batch, remaining) if self._whole else size
+
+    def measured(self, rows: int, seconds: float) -> None:
+        """Learn from a chunk; one that is full but for rounding counts as full."""
+        super().measured(self._size if rows + self._batch > self._size else rows, seconds)
+
+    def failed(self, rows: int) -> bool:
+        """Memory ran out."""
+        return not (self._whole and rows <= self._batch) and super().failed(rows)
+
+
+class Game:
+    """Scores of coalitions: absent features are filled, (coalition × example) pairs are packed into chunks.
+
+    Called with bool ``(K, M)``, or ``(K, B, M)`` for other coalitions in each example; returns double ``(K, n)`` on the CPU,
+    where ``n`` counts the elements of the output. The first coalition of all is evaluated alone, on the whole batch; the
+    next ones show whether the output grows with the batch. If it does not, coalitions go one by one.
+
+    Args:
+        variable: what is varied.
+        features: the players.
+        fill: what stands in for absent ones.
+        per_eval: coalitions per forward pass, None or 1 to plan it.
+        advance: called with the number of coalitions after each chunk, for progress bars.
+
+    Attributes:
+        shape: shape of the output for the batch, after the first call.
+        dtype: its dtype.
+    """
+
+    def __init__(
+        self,
+        variable: Variable,
+        features: Features,
+        fill: Ready,
+        per_eval: int | None = None,
+        advance: Callable[[float], object] = lambda _: None,
+    ) -> None:
+        self.variable = variable
+        self.features = features
+        self.fill = fill
+        self.batch = variable.batch
+        self.players = features.players
+        self.shape: tuple[int, ...] = ()
+        self.dtype = torch.get_default_dtype()
+        self.form: Form | None = None
+        self._explicit = per_eval is not None and per_eval > 1
+        self._limit = per_eval * self.batch if per_eval is not None and per_eval > 1 else None
+        self.advance = advance
+        self._layout = Layout(variable.modules)
+        self._device = variable.values[0].device
+        self._started = False
+        self._plan: _Batches | None = None
+        self._inference = True
+
+    def __call__(self, coalitions: Tensor) -> Tensor:
+        """Scores of coalitions."""
+        draws = self.fill.draws
+        variants = coalitions.repeat_interleave(draws, 0) if draws > 1 else coalitions
+        try:
+            with self._running():
+                scores = self._score(variants)
+        except RuntimeError as fault:
+            if not self._inference or "nference" not in str(fault):
+                raise
+            # the model's code differentiates, or keeps tensors that were made for training
+            self._inference = self._started = False
+            return self(coalitions)
+        scores = scores.clone()
+        return scores if draws == 1 else scores.reshape(len(coalitions), draws, -1).mean(1)
+
+    def _score(self, variants: Tensor) -> Tensor:
+        parts: list[Tensor] = []
+        if not self._started:
+            parts.append(self._first(variants))
+        rest = variants[len(parts) :]
+        if len(rest) and self.form is None:
+            parts.append(self._alone(rest[:1], len(parts)) if len(rest) == 1 else self._probe(rest, len(parts)))
+        done = sum(map(len, parts))
+        if done < len(variants):
+            whole = self._one_by_one if self.form == "once" else self._packed
+            parts.append(whole(variants[done:], done))
+        return torch.cat(parts)
+
+    def _first(self, variants: Tensor) -> Tensor:
+        """The first coalition: notes the output's shape, and decides where one look is enough."""
+        self._started = True
+        out = self._evaluate(variants[:1], 0)
+        self.shape, self.dtype = tuple(out.shape), out.dtype
+        if out.dim() == 0 or self.variable.trains_batch_norm():
+            self.form = "once"
+            if self._explicit and out.dim() == 0:
+                raise self._does_not_grow(2, tuple(out.shape))
+        return self._flat(out, 1)
+
+    def _alone(self, variants: Tensor, first: int) -> Tensor:
+        return self._flat(self._evaluate(variants, first), 1)
+
+    def _probe(self, variants: Tensor, first: int) -> Tensor:
+        """Evaluate some coalitions together and see whether the output grows with them."""
+        count = min(len(variants), max(2, self._planned().size(len(variants) * self.batch) // self.batch))
+        try:
+            out = self._evaluate(variants[:count], first)
+        except Exception as fault:
+            if count > 2 and ran_out_of_memory(fault):
+                release_memory()
+                return self._probe(variants[:2], first)
+            if self._explicit or ran_out_of_memory(fault):
+                raise
+            # code around the model that is written for this batch size: then each coalition goes alone
+            self.form = "once"
+            return self._one_by_one(variants[:1], first)
+        rows = self.shape[0]
+        if tuple(out.shape) == (count * rows, *self.shape[1:]):
+            self.form = "rows" if rows == self.batch and not self.fill.whole else "batches"
+            self._plan = None
+            return self._flat(out, count)
+        if self._explicit:
+            raise self._does_not_grow(count, tuple(out.shape))
+        if tuple(out.shape) != self.shape:
+            message = (
+                f"The output changes its shape between calls: {self.shape} for {self.batch} row(s), {tuple(out.shape)} for "
+                f"{count * self.batch}. Return one value per row, or one result of fixed shape per batch."
+            )
+            raise OutputError(message)
+        self.form = "once"
+        return self._one_by_one(variants[:1], first)
+
+    def _does_not_grow(self, count: int, shape: tuple[int, ...]) -> InputError:
+        return InputError(
+            f"perturbations_per_eval > 1 needs an output that grows with the batch: it is {self.shape} for {self.batch} "
+            f"row(s) and {shape} for {count * self.batch}. Use perturbations_per_eval=1."
+        )
+
+    def _one_by_one(self, variants: Tensor, first: int) -> Tensor:
+        return torch.cat([self._alone(variants[i : i + 1], first + i) for i in range(len(variants))])
+
+    def _packed(self, variants: Tensor, first: int) -> Tensor:
+        """All pairs of variants and examples, in chunks that fit."""
+        sweep = Sweep(self.batch, len(variants), self._planned())
+        parts: list[Tensor] = []
+        for chunk, out in sweep.run(lambda c: self._chunk(variants, c, first)):
+            rows = chunk.count if self.form == "rows" else chunk.count // self.batch * self.shape[0]
+            if tuple(out.shape) != (rows, *self.shape[1:]):
+                message = f"The output changes its shape between calls: expected {(rows, *self.shape[1:])}, got {tuple(out.shape)}."
+                raise OutputError(message)
+            parts.append(out.to("cpu", torch.float64).reshape(rows, -1))
+            self.advance(chunk.count / self.batch / self.fill.draws)
+        return torch.cat(parts).reshape(len(variants), -1)
+
+    def _planned(self) -> _Batches:
+        """The plan of the game; what it learned about chunks stays for the next block."""
+        if self._plan is None:
+            self._plan = _Batches(self._limit, self.variable, self.form != "rows")
+        return self._plan
+
+    def _chunk(self, variants: Tensor, chunk: Chunk, first: int) -> Tensor:
+        """The output for a chunk: whole variants share masks, else each pair has its own."""
+        if chunk.start % self.batch == 0 and chunk.count % self.batch == 0:
+            start = chunk.start // self.batch
+            return self._evaluate(variants[start : start + chunk.count // self.batch], first + start)
+        rows = chunk.rows
+        members = variants[chunk.variants] if variants.dim() == 2 else variants[chunk.variants, rows.index]
+        keep = self.features.keep(members[None].to(self._device), rows)
+        values = tuple(rows.pick(v) for v in self.variable.values)
+        filled = self.fill.replace(values, keep, rows, (first + chunk.variants) % self.fill.draws)
+        return self._output(tuple(f[0] for f in filled), rows)
+
+    def _evaluate(self, variants: Tensor, first: int) -> Tensor:
+        """The output for whole variants, ``(k · rows, …)``."""
+        return self._output(*self.filled(variants, first))
+
+    def filled(self, variants: Tensor, first: int = 0) -> tuple[Tensors, Rows]:
+        """The tensors to run the model with for variants ``(k, M)`` or ``(k, B, M)``: ``(k · B, *)``, and whose rows they are."""
+        count = len(variants)
+        members = (variants[:, None] if variants.dim() == 2 else variants).to(self._device)
+        keep = self.features.keep(members, None)
+        draws = torch.arange(first, first + count) % self.fill.draws
+        filled = self.fill.replace(self.variable.values, keep, None, draws)
+        flat = tuple(f.expand(count, self.batch, *f.shape[2:]).reshape(-1, *f.shape[2:]) for f in filled)
+        return flat, Rows(self.batch, None if count == 1 else torch.arange(self.batch).repeat(count))
+
+    def _output(self, tensors: Tensors, rows: Rows) -> Tensor:
+        return self._layout.run(tensors, lambda t: self.variable.evaluate(t, rows))
+
+    def _flat(self, out: Tensor, count: int) -> Tensor:
+        """Scores ``(count, n)`` of an output for ``count`` whole variants."""
+        self.advance(count / self.fill.draws)
+        return out.to("cpu", torch.float64).reshape(count, -1)
+
+    @contextlib.contextmanager
+    def _running(self) -> Generator[None]:
+        """The state of torch that evaluations need: no graph, and what the model asks for."""
+        with contextlib.ExitStack() as stack:
+            if self.variable.score.needs_context():
+                stack.enter_context(self.variable.score.running())
+            stack.enter_context(torch.inference_mode() if self._inference else torch.no_grad())
+            yield

@@ -1,0 +1,227 @@
+"""Feature permutation: features take the values of other rows of the batch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.futures import Future
+
+from captum._engine.rows import Rows
+from captum._engine.values import parse_inputs
+from captum.attr.base import LayerAttribution
+from captum.attr.games.ablation import FeatureAblation, ablate, ablate_later
+from captum.attr.games.features import Groups
+from captum.attr.games.fills import ConstantReady, Ready, permutation
+from captum.attr.games.game import RawScore
+from captum.attr.games.setting import Setting, at_inputs, at_layer
+from captum.attr.games.stopping import parse_generator
+from captum.errors import CaptumWarning, InputError
+from captum.log import log_usage
+
+__all__ = ["FeaturePermutation", "LayerFeaturePermutation", "permute_rows"]
+
+PermFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+def permute_rows(x: Tensor, feature_mask: Tensor) -> Tensor:
+    """Move the rows of one feature by a random permutation that is not the identity.
+
+    Args:
+        x: tensor ``(B, *)``, B ≥ 2.
+        feature_mask: bool tensor ``(1, *)`` or ``(B, *)``: the feature's elements.
+
+    Returns:
+        ``x`` with the feature's elements from other rows.
+    """
+    order = permutation(len(x), None).to(x.device)
+    return torch.where(feature_mask.to(x.device), x[order], x)
+
+
+class _PermutedByFunction(Ready):
+    """Features as the user's function leaves them; it sees the whole batch, one feature at a time."""
+
+    whole = True
+
+    def __init__(self, function: PermFunction) -> None:
+        self._function = function
+
+    def replace(
+        self, values: tuple[Tensor, ...], keep: tuple[Tensor, ...], rows: Rows | None, draws: Tensor
+    ) -> tuple[Tensor, ...]:
+        """See :class:`Ready`."""
+        del rows, draws
+        return tuple(
+            torch.stack([self._function(v, ~kept) if not bool(kept.all()) else v for kept in k])
+            for k, v in zip(keep, values, strict=True)
+        )
+
+
+def _permuted(setting: Setting, features: Groups, generator: torch.Generator | None) -> Ready:
+    """Every feature's values under its own permutation of the rows, the same one in all tensors that it touches."""
+    batch = setting.variable.batch
+    orders = torch.arange(batch).repeat(features.players, 1)
+    if batch < 2:
+        message = "Expected a batch of at least 2 rows to permute, got 1: all attributions are zero."
+        warnings.warn(message, CaptumWarning, stacklevel=4)
+    else:
+        for player in features.visits():
+            orders[player] = permutation(batch, generator)
+    bases: list[Tensor] = []
+    for ids, values in zip(features.ids, setting.variable.values, strict=True):
+        flat = ids.reshape(len(ids), -1)
+        source = orders[flat[0]].T if len(flat) == 1 else orders[flat, torch.arange(batch)[:, None]]
+        wide = values.expand(batch, *values.shape[1:]).reshape(batch, -1)
+        bases.append(wide.gather(0, source.to(values.device)).reshape(batch, *values.shape[1:]))
+    return ConstantReady(tuple(bases))
+
+
+class FeaturePermutation(FeatureAblation):
+    r"""Feature permutation: :math:`a_i = F(x) - F(x \text{ with } i \text{ permuted among the rows})`.
+
+    A. Fisher, C. Rudin, F. Dominici, "All models are wrong, but many are useful", 2018, arXiv:1801.01489.
+
+    Args:
+        forward_func: the model or function.
+        perm_func: ``(x, feature_mask) -> x`` with the feature's elements moved between rows; the default permutes at random.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[1.0, 5.0], [2.0, 6.0]])
+        >>> FeaturePermutation(lambda x: x[:, 0] + 2 * x[:, 1]).attribute(x)
+        tensor([[-1., -2.],
+                [ 1.,  2.]])
+    """
+
+    def __init__(self, forward_func: Callable[..., Any], perm_func: PermFunction = permute_rows) -> None:
+        super().__init__(forward_func)
+        self.perm_func = perm_func
+
+    @log_usage()
+    def attribute(  # pyright: ignore[reportIncompatibleMethodOverride]  # there are no baselines here
+        self,
+        inputs: Any,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        feature_mask: Any = None,
+        perturbations_per_eval: int = 1,
+        show_progress: bool = False,
+        *,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
+    ) -> Any:
+        """What the score loses when a feature takes the values of other rows.
+
+        Args:
+            inputs: tensor ``(B, *)`` with B ≥ 2, tuple, dict or dataclass.
+            target: which output is explained; see ``docs/conventions.md``.
+            additional_forward_args: constants of the model.
+            feature_mask: integer tensors that broadcast to the inputs; equal ids, also in several tensors, are one feature,
+                whose rows move together.
+            perturbations_per_eval: features per forward pass; 1 (default) plans it.
+            show_progress: whether to draw a progress bar.
+            generator: source of randomness; None draws from torch's global one, ``torch.randperm(B)`` per feature.
+            seed: or a seed for a generator of its own.
+
+        Returns:
+            Attributions in the structure of ``inputs``; shapes as for :meth:`FeatureAblation.attribute`.
+
+        Raises:
+            InputError: when arguments do not fit.
+        """
+        setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
+        features = setting.masks(feature_mask)
+        fill = self._fill(setting, features, parse_generator(generator, seed))
+        parts = ablate(setting, features, fill, perturbations_per_eval, self._label(show_progress))
+        return setting.restore(parts)
+
+    def attribute_future(  # pyright: ignore[reportIncompatibleMethodOverride]  # there are no baselines here
+        self,
+        inputs: Any,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        feature_mask: Any = None,
+        perturbations_per_eval: int = 1,
+        show_progress: bool = False,
+    ) -> Future[Any]:
+        """Like :meth:`attribute` for a ``forward_func`` that returns a future of its output; returns a future."""
+        del show_progress
+        setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
+        features = setting.masks(feature_mask)
+        return ablate_later(setting, features, self._fill(setting, features, None), perturbations_per_eval)
+
+    def _fill(self, setting: Setting, features: Groups, generator: torch.Generator | None) -> Ready:
+        if self.perm_func is permute_rows:
+            return _permuted(setting, features, generator)
+        if generator is not None:
+            message = "A perm_func draws its own permutations: pass it the generator, not attribute()."
+            raise InputError(message)
+        return _PermutedByFunction(self.perm_func)
+
+
+class LayerFeaturePermutation(LayerAttribution, FeaturePermutation):
+    r"""Feature permutation of a layer's value.
+
+    Args:
+        forward_func: the model or function.
+        layer: the module whose output, or input, is permuted.
+        device_ids: accepted for compatibility.
+        perm_func: as for :class:`FeaturePermutation`.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layer: Any,
+        device_ids: list[int] | None = None,
+        perm_func: PermFunction = permute_rows,
+    ) -> None:
+        LayerAttribution.__init__(self, forward_func, layer, device_ids)
+        self.perm_func = perm_func
+
+    @property
+    def attributor(self) -> type[FeaturePermutation]:
+        """The method that is applied to the layer."""
+        return FeaturePermutation
+
+    @log_usage()
+    def attribute(  # pyright: ignore[reportIncompatibleMethodOverride]  # upstream's names of a layer's mask
+        self,
+        inputs: Any,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        layer_mask: Any = None,
+        perturbations_per_eval: int = 1,
+        *,
+        attribute_to_layer_input: bool = False,
+        show_progress: bool = False,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
+    ) -> Any:
+        """What the score loses when a part of the layer's value comes from other rows.
+
+        Args:
+            inputs: inputs of the model, B ≥ 2 rows.
+            target: which output is explained; see ``docs/conventions.md``.
+            additional_forward_args: constants of the model.
+            layer_mask: integer tensors that broadcast to the layer's value; equal ids are one feature.
+            perturbations_per_eval: features per forward pass; 1 (default) plans it.
+            attribute_to_layer_input: permute what the layer receives, rather than what it returns.
+            show_progress: whether to draw a progress bar.
+            generator: source of randomness; None draws from torch's global one.
+            seed: or a seed for a generator of its own.
+
+        Returns:
+            Tensor like the layer's value, or a tuple when the layer has several.
+
+        Raises:
+            LayerError: when the layer is not reached.
+        """
+        score = RawScore(self.forward_func, parse_inputs(inputs, self.forward_func), target, additional_forward_args)
+        setting = at_layer(score, self._layers(attribute_to_layer_input))
+        features = setting.masks(layer_mask, "layer_mask")
+        fill = self._fill(setting, features, parse_generator(generator, seed))
+        return setting.restore(ablate(setting, features, fill, perturbations_per_eval, self._label(show_progress)))

@@ -1,0 +1,131 @@
+"""Setting: what one call varies (inputs or a layer's values), and how values of players become attributions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum._engine.place import Layers, Neuron
+from captum._engine.rows import Rows
+from captum._engine.values import Inputs, parse_inputs
+from captum.attr.games.features import Features, Groups, groups_of, parse_masks
+from captum.attr.games.fills import Ready, parse_fill
+from captum.attr.games.game import Game, RawScore, Variable
+from captum.errors import InputError
+
+
+class Setting:
+    """One call: the variable, its structure, and the way back.
+
+    Args:
+        variable: what is varied.
+        inputs: the variable as parsed inputs: masks and baselines are read against it.
+    """
+
+    def __init__(self, variable: Variable, inputs: Inputs) -> None:
+        self.variable = variable
+        self.inputs = inputs
+
+    def masks(self, feature_mask: Any, name: str = "feature_mask") -> Groups:
+        """The features that a mask describes."""
+        if self.inputs.form == "layer":
+            entries = feature_mask if isinstance(feature_mask, tuple) else (feature_mask,) * len(self.inputs.tensors)
+            return groups_of(entries, self.inputs.tensors, self.inputs.names, name)
+        return parse_masks(feature_mask, self.inputs, name)
+
+    def fill(self, baselines: Any) -> Ready:
+        """The fill that baselines describe."""
+        return parse_fill(baselines, self.inputs)
+
+    def game(self, features: Features, fill: Ready, per_eval: int = 1) -> Game:
+        """The game of these features under this fill."""
+        return Game(self.variable, features, fill, check_per_eval(per_eval))
+
+    def spread(self, game: Game, values: Tensor, keep_shape: bool = True) -> tuple[Tensor, ...]:
+        """Values ``(M, n)`` of the players as attributions, one tensor per tensor of the variable.
+
+        Args:
+            game: the game that was played.
+            values: values of its players.
+            keep_shape: lead with the shape of the output; else with its number of elements.
+        """
+        lead = (game.shape or (1,)) if keep_shape else (values.shape[1],)
+        parts = game.features.spread(values, game.batch)
+        device, dtype = self.variable.values[0].device, result_dtype(game.dtype)
+        return tuple(p.reshape(*lead, *p.shape[1:]).to(dtype).to(device) for p in parts)
+
+    def restore(self, parts: tuple[Tensor, ...]) -> Any:
+        """Tensors in the structure of the variable."""
+        return self.inputs.restore(parts)
+
+
+def result_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Attributions have the dtype of the output; of counts and booleans, the default one."""
+    return dtype if dtype.is_floating_point else torch.get_default_dtype()
+
+
+def check_per_eval(per_eval: object) -> int:
+    """Require an int of at least 1."""
+    if isinstance(per_eval, bool) or not isinstance(per_eval, int) or per_eval < 1:
+        message = f"Expected perturbations_per_eval to be an int of at least 1, got {per_eval!r}."
+        raise InputError(message)
+    return per_eval
+
+
+def at_inputs(forward: Callable[..., Any], inputs: Any, target: Any, constants: Any) -> Setting:
+    """The variable is the model's input."""
+    parsed = parse_inputs(inputs, forward)
+    score = RawScore(forward, parsed, target, constants)
+    score.resolve()
+    values = tuple(t.detach() for t in score.inputs.tensors)
+    return Setting(Variable(values, score, score, score.batch), replace(score.inputs, tensors=values))
+
+
+def at_layer(score: RawScore, layers: Layers) -> Setting:
+    """The variable is the value of a layer."""
+    tensors, everyone = score.inputs.tensors, score.everyone()
+    score.resolve()
+    with quiet(score):
+        values = layers.read(score, tensors, everyone)
+
+    def evaluate(variables: tuple[Tensor, ...], rows: Rows) -> Tensor:
+        return layers.score(score, variables, tuple(rows.pick(t) for t in tensors), rows)
+
+    names = tuple(f"layer value {i}" for i in range(len(values)))
+    form = "tensor" if len(values) == 1 else "tuple"
+    return Setting(Variable(values, evaluate, score, score.batch), Inputs(values, names, form))
+
+
+def at_neuron(score: RawScore, layers: Layers, selector: Any) -> Setting:
+    """The variable is the model's input, the score a neuron."""
+    values = tuple(t.detach() for t in score.inputs.tensors)
+    neuron = Neuron(score, layers, selector)
+    return Setting(Variable(values, neuron, score, score.batch), replace(score.inputs, tensors=values))
+
+
+@contextlib.contextmanager
+def quiet(score: RawScore) -> Generator[None]:
+    """No graph, and the state that the model needs."""
+    with contextlib.ExitStack() as stack:
+        if score.needs_context():
+            stack.enter_context(score.running())
+        stack.enter_context(torch.no_grad())
+        yield
+
+
+@contextlib.contextmanager
+def progress(game: Game, label: str | None, total: int | None) -> Generator[None]:
+    """A progress bar that counts coalitions, when there is a label."""
+    if label is None:
+        yield
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, desc=label) as bar:
+        game.advance = bar.update
+        yield
