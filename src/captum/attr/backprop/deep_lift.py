@@ -219,9 +219,8 @@ class LayerDeepLift(LayerAttribution, DeepLift):
         rule: RuleName = "rescale",
         on_unknown: OnUnknown = "raise",
     ) -> None:
-        self._set_up(model, multiply_by_inputs, eps, rule, on_unknown)
-        GradientAttribution.__init__(self, model)
         LayerAttribution.__init__(self, model, layer)
+        self._set_up(model, multiply_by_inputs, eps, rule, on_unknown)
 
     @log_usage()
     def attribute(  # pyright: ignore[reportIncompatibleMethodOverride]  # a layer has a side

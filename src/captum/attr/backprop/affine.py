@@ -1,0 +1,114 @@
+"""Affine operators as one form y = f(x; w, b), so that a rule can put other values, weights and biases in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum._engine.calls import Call
+from captum.attr.backprop.rescale_norms import per_channel
+
+Apply = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
+
+
+@dataclass(slots=True)
+class Affine:
+    """An affine operator of one tensor.
+
+    Attributes:
+        apply: ``(x, w, b) -> y``.
+        weight: w, or None where the operator has no parameters; its own weights are then ≥ 0.
+        bias: b, or None.
+        scaled: gives the operator followed by a scale and a shift per channel, or None where channels are not known.
+    """
+
+    apply: Apply
+    weight: Tensor | None
+    bias: Tensor | None
+    scaled: Callable[[Tensor, Tensor], Affine] | None = None
+
+
+def _detached(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach()
+
+
+def _with_channels(apply: Apply, weight: Tensor, bias: Tensor | None, axis: int) -> Affine:
+    """An operator whose weight has its output channels along ``axis``."""
+
+    def scaled(scale: Tensor, shift: Tensor) -> Affine:
+        shape = [1] * weight.dim()
+        shape[axis] = -1
+        moved = shift if bias is None else shift + scale * bias
+        return _with_channels(apply, weight * scale.reshape(shape), moved, axis)
+
+    return Affine(apply, weight, bias, scaled)
+
+
+def as_affine(call: Call) -> Affine | None:
+    """The form of a call, or None when more than one tensor varies or the operator is not one of these."""
+    if len(call.active) != 1:
+        return None
+    name, x = call.name, call.active[0]
+    if name == "linear" and call.args[0] is x:
+        weight = call.argument(1, "weight").detach()
+        return _with_channels(F.linear, weight, _detached(call.argument(2, "bias")), 0)
+    if name.startswith("conv") and call.args and call.args[0] is x and name != "conv_tbc":
+        return _convolution(call)
+    if name == "batch_norm":
+        return _batch_norm(call)
+    if name == "addmm" and len(call.args) == 3 and not call.kwargs and call.args[1] is x:
+        bias, weight = call.args[0].detach(), call.args[2].detach()
+        return Affine(lambda t, w, b: t @ w if b is None else torch.addmm(b, t, w), weight, bias)  # pyright: ignore[reportOperatorIssue]  # a weight is given
+    if name in ("matmul", "mm", "bmm", "mv") and len(call.args) == 2:
+        first = call.args[0] is x
+        weight = call.args[1 if first else 0].detach()
+        return Affine(_product(first), weight, None)
+    return None
+
+
+def _product(first: bool) -> Apply:
+    def apply(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        assert weight is not None  # noqa: S101  # the products above have one
+        out = torch.matmul(x, weight) if first else torch.matmul(weight, x)
+        return out if bias is None else out + bias
+
+    return apply
+
+
+def _convolution(call: Call) -> Affine:
+    weight = call.argument(1, "weight").detach()
+    rest = call.args[3:]
+    kwargs = {k: v for k, v in call.kwargs.items() if k not in ("weight", "bias")}
+    function = call.function
+    transposed = "transpose" in call.name
+    groups = call.argument(6, "groups", 1)
+
+    def apply(x: Tensor, w: Tensor | None, b: Tensor | None) -> Tensor:
+        return function(x, w, b, *rest, **kwargs)
+
+    affine = _with_channels(apply, weight, _detached(call.argument(2, "bias")), 1 if transposed else 0)
+    if transposed and groups != 1:
+        affine.scaled = None
+    return affine
+
+
+def _batch_norm(call: Call) -> Affine | None:
+    args: list[Any] = [call.argument(i, n) for i, n in enumerate(("input", "running_mean", "running_var", "weight", "bias"))]
+    x, mean, variance, gain, shift = args
+    if call.argument(5, "training", False) or mean is None:
+        return None
+    scale = (variance + call.argument(7, "eps", 1e-5)).rsqrt()
+    scale = scale if gain is None else scale * gain.detach()
+    offset = -mean * scale if shift is None else shift.detach() - mean * scale
+
+    def apply(t: Tensor, w: Tensor | None, b: Tensor | None) -> Tensor:
+        out = t * per_channel(w, x_like)  # pyright: ignore[reportOperatorIssue]  # a scale is given
+        return out if b is None else out + per_channel(b, x_like)
+
+    x_like = x.detach()
+    return Affine(apply, scale, offset)

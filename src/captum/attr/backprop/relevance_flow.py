@@ -1,0 +1,262 @@
+"""How relevance flows back through every kind of operator; affine ones ask a composite for their rule."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum._engine.calls import Call, Overwrite, reduce_to, route
+from captum._engine.module_stack import ModuleStack
+from captum._engine.operators import Kind
+from captum._engine.rules import Table
+from captum.attr.backprop.affine import Affine, as_affine
+from captum.attr.backprop.composites import Composite, Site
+from captum.attr.backprop.relevance_rules import EpsilonRule, PropagationRule, stabilised
+from captum.attr.backprop.slopes import detached, distinct
+
+_GATES = {"sigmoid", "hardsigmoid"}
+_NORMALISERS = {"rsqrt", "reciprocal"}
+
+
+class RelevanceFlow:
+    """The rules of one pass of layer-wise relevance propagation.
+
+    Args:
+        model: the model.
+        composite: which rule goes where.
+        report: called with a line for each affine operator, or None.
+    """
+
+    def __init__(self, model: nn.Module, composite: Composite, report: Callable[[str], object] | None = None) -> None:
+        self.composite = composite
+        self.stack = ModuleStack(model)
+        self.report = report
+
+    def table(self) -> Table:
+        """Rules by operator and kind."""
+        kinds = {
+            Kind.STRUCTURAL: self._structural,
+            Kind.LINEAR: self._linear,
+            Kind.BILINEAR: self._bilinear,
+            Kind.ELEMENTWISE: self._elementwise,
+            Kind.EXTREME: self._structural,
+        }
+        passing = ("layer_norm", "rms_norm", "group_norm", "instance_norm", "dropout", "log_softmax", "neg", "positive")
+        names = dict.fromkeys((*passing, "dropout1d", "dropout2d", "dropout3d", "feature_dropout"), self._pass)
+        names |= {"softmax": self._softmax, "logsumexp": self._structural, "div": self._quotient, "mul": self._product}
+        names |= {"batch_norm": self._batch_norm}
+        names |= dict.fromkeys(self.composite.stops, self._stop)
+        return Table(names, kinds)
+
+    def _structural(self, call: Call) -> Any:
+        """Elements move, and take their relevance along: the derivative of a move is the move back."""
+        out = call.native()
+        depth = _depth(call)
+        if isinstance(out, Tensor) and out.requires_grad:
+            _note(call, out, depth=depth, role=_role(call.active[0], call) if len(call.active) == 1 else None)
+        elif depth:
+            for part in out if isinstance(out, (list, tuple)) else ():  # pyright: ignore[reportUnknownVariableType]  # any result
+                if isinstance(part, Tensor) and part.requires_grad:
+                    _note(call, part, depth=depth)
+        return out
+
+    def _pass(self, call: Call, role: str | None = None) -> Any:
+        """Relevance of the output is relevance of the only input."""
+        if not call.active:
+            return call.native()
+        if len(call.active) > 1:
+            call.mode.complain(call.function, f"{call.name} of {len(call.active)} tensors that vary")
+        x = call.active[0]
+        like = x.detach()
+        depth = _depth(call)
+        if call.name == "relu" and call.overwrites:
+            call.mode.protect(x)
+            like.relu_()
+            out = Overwrite.apply(lambda r: (r,), x)
+        else:
+            out = call.settle(route(lambda r: (reduce_to(r, like),), call.evaluate(detached), x))
+        _note(call, out, depth=depth, role=role)
+        return out
+
+    def _elementwise(self, call: Call) -> Any:
+        """Activations pass relevance on; what they are is noted, for products."""
+        if call.name in self.composite.stops:
+            return self._stop(call)
+        role = "gate" if call.name in _GATES else "normaliser" if call.name in _NORMALISERS else None
+        return self._pass(call, role)
+
+    def _stop(self, call: Call) -> Any:
+        """The result is taken for a constant."""
+        value = call.evaluate(detached)
+        if call.mutates:
+            return call.settle(value)
+        return value
+
+    def _softmax(self, call: Call) -> Any:
+        """Pass, constant, or R_i = x_i (R_i − y_i Σ R)."""
+        if self.composite.softmax == "stop":
+            return self._stop(call)
+        if self.composite.softmax == "identity" or not call.active:
+            return self._pass(call)
+        x = call.active[0]
+        dim = call.argument(1, "dim", -1)
+        value = call.evaluate(detached)
+        scores, shares = call.mode.save(x), call.mode.save(value)
+
+        def pull(relevance: Tensor) -> tuple[Tensor]:
+            total = relevance.sum(dim, keepdim=True)
+            finite = torch.where(scores.tensor.isinf(), 0.0, scores.tensor)
+            return (reduce_to(finite * (relevance - shares.tensor * total), finite),)
+
+        return call.settle(route(pull, value, x))
+
+    def _quotient(self, call: Call) -> Any:
+        """All to the numerator; a denominator normalises, and gets nothing."""
+        top = call.args[0]
+        if isinstance(top, Tensor) and top.requires_grad and any(top is t for t in call.active):
+            return self._only(call, top)
+        return self._pass(call)
+
+    def _only(self, call: Call, winner: Tensor) -> Any:
+        """All relevance to one operand of an element-wise product or quotient."""
+        like = winner.detach()
+        out = call.settle(route(lambda r: (reduce_to(r, like),), call.evaluate(detached), winner))
+        _note(call, out, depth=_depth(call))
+        return out
+
+    def _product(self, call: Call) -> Any:
+        """With constants relevance passes; of two factors gates and normalisers get nothing, or both get half."""
+        active = call.active
+        if not active:
+            return call.native()
+        if len(active) == 1:
+            return self._only(call, active[0])
+        passive = self._passive(call)
+        if passive is not None:
+            return self._only(call, active[1] if passive is active[0] else active[0])
+        likes = [t.detach() for t in active]
+        halves = route(lambda r: tuple(reduce_to(r / 2, t) for t in likes), call.evaluate(detached), *active)
+        out = call.settle(halves)
+        _note(call, out, depth=_depth(call))
+        return out
+
+    def _passive(self, call: Call) -> Tensor | None:
+        """The factor that only scales the other one."""
+        roles = {"normaliser", "gate"} if self.composite.products == "gate" else {"normaliser"}
+        found = [t for t in call.active if _role(t, call) in roles]
+        return found[0] if len(found) == 1 else None
+
+    def _bilinear(self, call: Call) -> Any:
+        """With constant weights an affine operator; of two varying operands each gets half."""
+        if len(call.active) <= 1:
+            return self._linear(call)
+        return self._shared(call, 0.5, EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9)))
+
+    def _linear(self, call: Call) -> Any:
+        """Ask for the rule of an operator with parameters; sums and means share in proportion to values."""
+        if not call.active:
+            return call.native()
+        affine = as_affine(call)
+        if affine is None:
+            return self._shared(call, 1.0, EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9)))
+        return self._affine(call, affine)
+
+    def _rule(self, call: Call) -> PropagationRule:
+        """The rule of the module that is running, else that of the composite."""
+        own = getattr(self.stack.current, "rule", None)
+        site = Site(call.name, self.stack.current, self.stack.path(), _depth(call))
+        rule = own if isinstance(own, PropagationRule) else self.composite.rule(site)
+        if self.report is not None:
+            kind = "" if site.module is None else f" ({type(site.module).__name__})"
+            self.report(f"{site.operator} in {site.path or 'the model'}{kind}: {rule!r}")
+        return rule
+
+    def _affine(self, call: Call, affine: Affine) -> Any:
+        rule = self._rule(call)
+        depth = _depth(call) + 1
+        x = call.active[0]
+        if type(rule) is EpsilonRule:
+            out = self._shared(call, 1.0, rule)
+        else:
+            saved = call.mode.save(x)
+            value = call.evaluate(detached)
+            out = call.settle(route(lambda r: (rule.propagate(saved.tensor, affine, r),), value, x))
+            if not call.mutates:
+                _note(call, out, source=(affine, x, saved, rule))
+        _note(call, out, depth=depth)
+        return out
+
+    def _batch_norm(self, call: Call) -> Any:
+        """Merged into the affine operator before it, if that has a rule for which this matters; else affine itself."""
+        affine = as_affine(call)
+        if affine is None or affine.weight is None or affine.bias is None:
+            return self._pass(call)
+        mark = call.mode.marks.get(call.active[0], call.mode)
+        source: Any = None if mark is None else mark.notes.get("source")
+        if source is None or source[0].scaled is None:
+            return self._affine_of_norm(call, affine)
+        merged = source[0].scaled(affine.weight, affine.bias)
+        _, x, saved, rule = source
+        out = call.settle(route(lambda r: (rule.propagate(saved.tensor, merged, r),), call.evaluate(detached), x))
+        _note(call, out, depth=_depth(call))
+        return out
+
+    def _affine_of_norm(self, call: Call, affine: Affine) -> Any:
+        own = getattr(self.stack.current, "rule", None)
+        depth = _depth(call)
+        if isinstance(own, PropagationRule) and type(own) is not EpsilonRule:
+            x = call.active[0]
+            saved = call.mode.save(x)
+            out = call.settle(route(lambda r: (own.propagate(saved.tensor, affine, r),), call.evaluate(detached), x))
+        else:
+            out = self._shared(call, 1.0, EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9)))
+        _note(call, out, depth=depth)
+        return out
+
+    def _shared(self, call: Call, share: float, rule: PropagationRule) -> Any:
+        """R_in = x ⊙ Jᵀ(share · R / z) for every operand that varies, z the output."""
+        active = distinct(call.active)
+        saved = [call.mode.save(t) for t in active]
+        with torch.enable_grad():
+            leaves = {id(t): t.detach().requires_grad_() for t in active}
+            inner = call.evaluate(lambda t: leaves[id(t)] if id(t) in leaves else t.detach())
+        value = inner.detach()
+        z = call.mode.save(value)
+        inputs = [leaves[id(t)] for t in active]
+
+        def pull(relevance: Tensor) -> tuple[Tensor, ...]:
+            grads = torch.autograd.grad(inner, inputs, share * relevance / stabilised(z.tensor, rule.epsilon))
+            return tuple(g * s.tensor for g, s in zip(grads, saved, strict=True))
+
+        out = call.settle(route(pull, value, *active))
+        _note(call, out, depth=_depth(call))
+        return out
+
+
+def _depth(call: Call) -> int:
+    """Number of affine operators with parameters on the longest way to a call."""
+    depths = [0]
+    for tensor in call.active:
+        mark = call.mode.marks.get(tensor, call.mode)
+        depths.append(0 if mark is None else mark.notes.get("depth", 0))
+    return max(depths)
+
+
+def _role(tensor: Tensor, call: Call) -> str | None:
+    mark = call.mode.marks.get(tensor, call.mode)
+    return None if mark is None else mark.notes.get("role")
+
+
+def _note(call: Call, out: Tensor, **notes: Any) -> None:
+    mark = call.mode.marks.get(out, call.mode)
+    if mark is not None:
+        mark.notes.update({k: v for k, v in notes.items() if v is not None})
+
+
+def to_stdout(line: str) -> None:
+    """Print one line."""
+    sys.stdout.write(line + "\n")
