@@ -21,12 +21,15 @@ import numpy as np
 
 from captum.attr.results.features import Modality, View, contributions, views
 from captum.attr.results.words import target_words, title_of
-from captum.attr.visualization.beeswarm import beeswarm_figure
+from captum.attr.visualization import (
+    bar_figure,
+    beeswarm_figure,
+    image_figure,
+    series_figure,
+    text_figure,
+    waterfall_figure,
+)
 from captum.attr.visualization.canvas import bare_figure
-from captum.attr.visualization.image_figure import image_figure
-from captum.attr.visualization.series_figure import series_figure
-from captum.attr.visualization.tabular import bar_figure, waterfall_figure
-from captum.attr.visualization.text_figure import text_figure
 from captum.errors import InputError
 
 if TYPE_CHECKING:
