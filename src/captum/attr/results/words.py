@@ -20,7 +20,7 @@ def number(value: float | None, signed: bool = False) -> str:
     """Return a number with three significant digits; ``None`` as nothing.
 
     >>> number(0.123456), number(1e-9, signed=True)
-    ('0.123', '+1e-9')
+    ('0.123', '+1e−9')
     """
     return "" if value is None else short_number(value, sign=signed)
 
