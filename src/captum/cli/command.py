@@ -29,7 +29,7 @@ _DEMO_METHODS = (
     "gradient_shap",
     "layer_grad_cam",
 )
-_DEMO_SETTINGS = {"n_samples": 20, "nt_samples": 10}
+_DEMO_SETTINGS = {"n_samples": 50}
 _MISTAKE = 2
 _INTERRUPTED = 130
 

@@ -23,7 +23,7 @@ _STYLE = """
 .captum .opening{display:flex;flex-wrap:wrap;gap:1.5rem 2.5rem;align-items:center;margin:0 0 1.5rem}
 .captum .opening img{width:22rem}
 .captum .classes{flex:1 1 18rem}
-.captum .classes td:last-child{width:45%;padding-right:0;text-align:left}
+.captum .classes td:last-child{width:45%;vertical-align:middle;padding-right:0;text-align:left}
 .captum .share{display:block;height:.7rem;border-radius:3px;background:#d9600a;min-width:1px}
 .captum .explained th{font-weight:600}
 .captum section>figure>img{width:100%}
@@ -81,7 +81,7 @@ def _section(finding: Finding) -> Markup:
     request, explanation = finding.request, finding.explanation
     facts = {
         "Method": request.method.name,
-        "Averaged": f"{request.smoothing} over noisy copies" if request.smoothing else "",
+        "Noise": request.smoothing or "",
         "Layer": explanation.layer or "",
         "Completeness residual": residual_words(explanation),
         "Time": f"{number(explanation.seconds)} s",
@@ -91,7 +91,7 @@ def _section(finding: Finding) -> Markup:
     return tag(
         "section",
         tag("h2", request.title, id=request.key),
-        tag("p", f"{request.method.summary}.", class_="meaning"),
+        tag("p", f"{request.meaning}.", class_="meaning"),
         tag("figure", tag("img", src=_inside(finding.picture.read_bytes()), alt=alternative)),
         tag("dl", *shown),
         aria_labelledby=request.key,

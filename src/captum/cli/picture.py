@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["draw", "heat", "seen"]
 
-_OUTLIERS = 4.0  # percent of the mass beyond the end of the colour scale
+_OUTLIERS = 2.0  # percent of the mass beyond the end of the colour scale
 _FADED = 0.35  # contrast of the photo under a map
+_OPAQUE = 0.8  # of the strongest colour: the photo stays visible
 _SPOTS = 56  # a map has about so many spots across: single pixels of opposite signs cannot be read
 
 
@@ -55,15 +56,15 @@ def draw(order: Order, subject: Subject, request: Request, explanation: Explanat
     figure.set_layout_engine("compressed")
     left, right = figure.subplots(1, 2)
     left.imshow(photo)
-    _overlay(right, photo, values, figure)
+    patch = _patch(explanation)
+    _overlay(right, photo, values, figure, 0.5 if patch > 1 else 1.0)
     for axes in (left, right):
         axes.set_axis_off()
     about = f"“{shorten(target.name)}”, {target.probability:.0%}" if explanation.targets else "whatever the class"
     where = f", layer {explanation.layer}" if explanation.layer else ""
     figure.suptitle(drawable(f"{request.title}: {about}{where}"), fontsize=13, color=INK, parse_math=False)
-    patch = _patch(explanation)
     spots = f" A spot sums {patch} × {patch} pixels." if patch > 1 else ""
-    figure.supxlabel(drawable(f"{request.method.summary}.{spots}"), fontsize=9, color=MUTED, parse_math=False)
+    figure.supxlabel(drawable(f"{request.meaning}.{spots}"), fontsize=9, color=MUTED, parse_math=False)
     return figure
 
 
@@ -107,8 +108,10 @@ def _stretch(values: Tensor, patch: int, size: tuple[int, int]) -> Tensor:
     return nn.functional.interpolate(spots, size, mode="bilinear", align_corners=False)[0, 0]
 
 
-def _overlay(axes: Axes, photo: npt.NDArray[np.uint8], values: npt.NDArray[np.float64], figure: Figure) -> None:
-    """Draw a map over the faded photo; what counts little lets the photo shine through."""
+def _overlay(
+    axes: Axes, photo: npt.NDArray[np.uint8], values: npt.NDArray[np.float64], figure: Figure, exponent: float
+) -> None:
+    """Draw a map over the faded photo; what counts little lets the photo shine through, by ``|value| ** exponent``."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -117,7 +120,7 @@ def _overlay(axes: Axes, photo: npt.NDArray[np.uint8], values: npt.NDArray[np.fl
     signed = bool((values < 0).any())
     scaled = np.clip(values / (mass_threshold(values, _OUTLIERS) or 1.0), -1, 1)
     colours, norm = diverging_map() if signed else positive_map(), Normalize(-1 if signed else 0, 1)
-    axes.imshow(scaled, cmap=colours, norm=norm, alpha=np.abs(scaled) ** 0.5)
+    axes.imshow(scaled, cmap=colours, norm=norm, alpha=_OPAQUE * np.abs(scaled) ** exponent)
     scale = ScalarMappable(norm, colours)
     bar = figure.colorbar(scale, ax=axes, fraction=0.04, pad=0.02, ticks=[-1, 0, 1] if signed else [0, 1])
     bar.ax.set_yticklabels(["against", "0", "for"] if signed else ["none", "most"], fontsize=9, color=MUTED)

@@ -12,8 +12,13 @@ from captum.errors import InputError
 
 __all__ = ["SMOOTHINGS", "Request", "request", "settings", "target_index", "unused"]
 
-SMOOTHINGS = ("smoothgrad", "smoothgrad_sq", "vargrad")
+SMOOTHINGS = {
+    "smoothgrad": "mean over noisy copies",
+    "smoothgrad_sq": "mean square over noisy copies",
+    "vargrad": "variance over noisy copies",
+}
 _SMOOTHING_ARGUMENTS = ("nt_samples", "nt_samples_batch_size", "seed", "stdevs")
+_SAID_OTHERWISE = ("inputs", "target", "method", "layer", "return_convergence_delta")
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,15 @@ class Request:
         return f"{self.method.title} + {self.smoothing}" if self.smoothing else self.method.title
 
     @property
+    def meaning(self) -> str:
+        """What one number says."""
+        return f"{self.method.summary}; {SMOOTHINGS[self.smoothing]}" if self.smoothing else self.method.summary
+
+    @property
     def arguments(self) -> tuple[str, ...]:
-        """What may be set."""
-        return (*self.method.parameters(), *(_SMOOTHING_ARGUMENTS if self.smoothing else ()))
+        """What may be set; what the command says in other ways may not."""
+        own = [name for name in self.method.parameters() if name not in _SAID_OTHERWISE]
+        return (*own, *(_SMOOTHING_ARGUMENTS if self.smoothing else ()))
 
 
 def request(text: str) -> Request:
@@ -73,7 +84,7 @@ def settings(pairs: Iterable[str], **options: object) -> dict[str, object]:
 
 def unused(given: Mapping[str, object], requests: Iterable[Request]) -> None:
     """Refuse arguments that none of the methods takes."""
-    accepted = sorted({name for one in requests for name in one.arguments} - {"inputs", "target"})
+    accepted = sorted({name for one in requests for name in one.arguments})
     strange = [name for name in given if name not in accepted]
     if strange:
         message = f"no chosen method takes {', '.join(strange)}; they take {', '.join(accepted)}"

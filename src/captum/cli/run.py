@@ -153,7 +153,7 @@ def carry_out(order: Order, subject: Subject, out: TextIO) -> Outcome:
             progress.begin(one.title)
             explanation = _explain(order, subject, one, inputs, index, layer)
             picture = order.folder / f"{one.key}.png"
-            draw(order, subject, one, explanation, target).savefig(picture, dpi=120)  # pyright: ignore[reportUnknownMemberType] - matplotlib leaves **kwargs open
+            draw(order, subject, one, explanation, target).savefig(picture, dpi=120)
             if order.save:
                 explanation.save(order.folder / one.key)
             findings.append(Finding(one, explanation, picture))
@@ -215,7 +215,7 @@ def _explain(
         baselines=baselines,
         noise_tunnel={"nt_type": one.smoothing, **tunnel} if one.smoothing else None,
         class_names=dict(subject.labels) or None,
-        modality="image",
+        modality=None if one.method.kind == "layer" else "image",
         neuron_selector=arguments.pop("neuron_selector", None),
         **arguments,
     )
