@@ -108,9 +108,13 @@ class Layers:
     def tap(self, score: Score, tensors: tuple[Tensor, ...], rows: Rows) -> tuple[Any, tuple[Tensor, ...]]:
         """Run the model; return its output and the values at the place as tensors of the graph, ready to differentiate."""
         seen: dict[int, tuple[Tensor, ...]] = {}
+        if torch.is_grad_enabled() and any(layer.side == "input" for layer in self.layers):
+            tensors = _tracked(tensors)
         with contextlib.ExitStack() as stack:
             for position, layer in enumerate(self.layers):
-                stack.enter_context(layer.watched(lambda _use, values, p=position: _keep(seen, p, values)))
+                stack.enter_context(
+                    layer.watched(lambda _use, values, p=position, s=layer.side: _keep(seen, p, values, s))
+                )
             output = score.output(tensors, rows)
         parts = [layer.require(seen.get(i), score) for i, layer in enumerate(self.layers)]
         self.counts = [len(p) for p in parts]
@@ -132,10 +136,20 @@ class Layers:
         return _split(values, self.counts)
 
 
-def _keep(seen: dict[int, tuple[Tensor, ...]], position: int, values: tuple[Tensor, ...]) -> list[Tensor]:
+def _tracked(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Inputs that require gradients, so that what a module receives is one tensor of the graph in all its uses.
+
+    Otherwise the other uses, as in a skip connection, would count only in models whose parameters require gradients.
+    """
+    return tuple(t.detach().requires_grad_() if t.is_floating_point() and not t.requires_grad else t for t in tensors)
+
+
+def _keep(seen: dict[int, tuple[Tensor, ...]], position: int, values: tuple[Tensor, ...], side: Side) -> list[Tensor]:
     """Keep the values of the latest run; the model goes on with copies, so that in-place code cannot change them."""
     if torch.is_grad_enabled():
-        values = tuple(v if v.requires_grad else v.detach().requires_grad_() for v in values)
+        # a module that returns what it received (identity, dropout in eval) still has an output of its own
+        tracked = tuple(v.view_as(v) if side == "output" else v for v in values)
+        values = tuple(v if v.requires_grad else v.detach().requires_grad_() for v in tracked)
     seen[position] = values
     return [v.clone() for v in values]
 
