@@ -301,7 +301,7 @@ class AtInputs(Function):
         out = list(attributions)
         if len(self.varied) == len(self.base) and not self.lookups:
             return self.inputs.restore(tuple(out))
-        full: list[Tensor] = [_zeros(t) for t in self.inputs.tensors]
+        full: list[Tensor] = [_zeros(t, len(out[0])) for t in self.inputs.tensors]
         for place, attribution in zip(self.varied, out, strict=False):
             full[place] = attribution
         tokens = out[len(self.varied) :]
@@ -334,8 +334,10 @@ class AtInputs(Function):
         return self.score
 
 
-def _zeros(tensor: Tensor) -> Tensor:
-    return torch.zeros_like(tensor, dtype=tensor.dtype if tensor.dtype.is_floating_point else torch.get_default_dtype())
+def _zeros(tensor: Tensor, rows: int) -> Tensor:
+    """Attributions of an input that nothing was attributed to."""
+    dtype = tensor.dtype if tensor.dtype.is_floating_point else torch.get_default_dtype()
+    return torch.zeros((rows, *tensor.shape[1:]), dtype=dtype, device=tensor.device)
 
 
 @contextlib.contextmanager
