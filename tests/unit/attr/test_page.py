@@ -230,6 +230,16 @@ def test_tokens_are_text_not_pictures() -> None:
     assert marks[0]["style"] != marks[2]["style"]
 
 
+def test_inputs_without_attribution_need_no_picture() -> None:
+    ids, mask = torch.tensor([[1, 2]]), torch.ones(1, 2, dtype=torch.long)
+    tree = {"ids": torch.tensor([[0.5, -0.5]]), "mask": torch.zeros(1, 2)}
+    reader = Reader(Explanation(tree, {"ids": ids, "mask": mask}, "saliency", tokens=(("a", "b"),)).to_html())
+    assert not reader.all("img")
+    assert len(reader.all("figure")) == 1
+    both = Explanation({**tree, "mask": torch.ones(1, 2)}, {"ids": ids, "mask": mask}, "saliency", tokens=(("a", "b"),))
+    assert len(Reader(both.to_html()).all("figure")) == 3
+
+
 def test_cells_of_one_notebook_share_no_ids() -> None:
     e = table()
     first, second = Reader(e._repr_html_()), Reader(e._repr_html_())

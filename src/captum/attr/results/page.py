@@ -165,10 +165,12 @@ def _word(value: str) -> Markup:
 
 def _figures(explanation: Explanation) -> list[Markup]:
     """Return one figure per input and row; tables of numbers share one for all."""
-    seen = [view for view in views(explanation) if view.modality != "tabular"]
-    seen = [view for view in seen if len(views(explanation)) == 1 or bool(view.leaf.value.detach().any())]
+    every = views(explanation)
+    # beside other inputs one without any attribution, such as an attention mask, needs no picture
+    shown = every if len(every) == 1 else [view for view in every if bool(view.leaf.value.detach().any())]
+    seen = [view for view in shown if view.modality != "tabular"]
     found: list[Markup] = []
-    if not seen or len(seen) < len(views(explanation)):
+    if not seen or len(shown) > 1:
         found.append(_figure(explanation.plot(), _alternative(explanation), ""))
     for row in range(min(len(explanation), _MOST_ROWS) if seen else 0):
         single = explanation[row]

@@ -135,7 +135,7 @@ def _image(explanation: Explanation, view: View, options: Options) -> Figure:
     # channels summed here, so that a map of few rows is never taken for channels
     attribution = attribution.sum(0) if attribution.dim() == 3 else attribution
     image = view.value.detach()[0] if view.value is not None and view.value.dim() in (3, 4) else None
-    chosen: dict[str, object] = {"titles": [title_of(explanation)], "title": _heading(explanation)}
+    chosen: dict[str, object] = {"titles": ["attributions"], "title": _heading(explanation)}
     return _call(image_figure, (attribution, image), chosen, options)
 
 

@@ -10,10 +10,12 @@ font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--back);color
 @media (prefers-color-scheme:dark){.captum{--ink:#e7e9ec;--soft:#a9b1bb;--line:#3b424b;--back:#15181c;--card:#1e2228;
 --link:#7db8ee;color-scheme:dark}}
 body.captum{margin:0}
+div.captum{padding:0 1rem;border-radius:6px}
 .captum main{max-width:64rem;margin:0 auto;padding:1.5rem 1rem 3rem}
 .captum h1{font-size:1.7rem;line-height:1.2;margin:0 0 1rem}
 .captum h2{font-size:1.25rem;margin:0 0 .25rem}
 .captum section{border-top:1px solid var(--line);padding:1.5rem 0 1rem}
+div.captum section{border-top:0;padding:1rem 0 .5rem}
 .captum .meaning{color:var(--soft);margin:0 0 .75rem}
 .captum nav ul{display:flex;flex-wrap:wrap;gap:.25rem 1rem;list-style:none;padding:0;margin:0 0 1rem}
 .captum a{color:var(--link)}
