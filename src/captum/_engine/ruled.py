@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum._engine.calls import Mark
 from captum._engine.drive import AtInputs, differentiate, leaf
 from captum._engine.place import Layers
 from captum._engine.rows import Rows
@@ -67,10 +66,7 @@ def run_ruled(
     try:
         with torch.enable_grad():
             variables = tuple(leaf(p, create_graph) for p in points)
-            for number, variable in enumerate(variables):
-                twin = None if twins is None else torch.empty_like(variable, requires_grad=False).copy_(twins[number])
-                mode.marks.set(variable, Mark(mode, twin))
-            mode.leaves.extend(variables)
+            mode.begin(variables, twins)
             values: Tensors = variables
             with mode, function.replaced(variables):
                 filled = function.fill(variables, rows)

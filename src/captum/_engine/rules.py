@@ -87,6 +87,20 @@ class RuleMode(TorchFunctionMode):
         self._saved: dict[int, list[weakref.ref[Saved]]] = {}
         self._constants: list[Tensor] = []
 
+    def begin(self, variables: Sequence[Tensor], twins: Sequence[Tensor] | None = None) -> None:
+        """Put the variables on the path.
+
+        Args:
+            variables: leaves that require grad.
+            twins: their values for the baseline, of the same shapes, for a paired mode.
+        """
+        for number, variable in enumerate(variables):
+            twin = None
+            if twins is not None:
+                twin = torch.empty_like(variable, requires_grad=False).copy_(twins[number].detach())
+            self.marks.set(variable, Mark(self, twin, live=True))
+        self.leaves.extend(variables)
+
     def close(self) -> None:
         """Take every mark off; to be called when the backward pass is through."""
         self.marks.clear()

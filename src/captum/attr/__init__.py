@@ -35,6 +35,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "NeuronGuidedBackprop",
     ),
     "captum.attr.backprop.lrp": ("LRP", "LayerLRP"),
+    "captum.attr.backprop.attention": ("AttentionRelevance", "AttentionRollout"),
     "captum.attr.backprop.deep_lift": (
         "DeepLift",
         "DeepLiftShap",

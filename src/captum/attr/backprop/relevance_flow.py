@@ -109,8 +109,8 @@ class RelevanceFlow:
 
         def pull(relevance: Tensor) -> tuple[Tensor]:
             total = relevance.sum(dim, keepdim=True)
-            finite = torch.where(scores.tensor.isinf(), 0.0, scores.tensor)
-            return (reduce_to(finite * (relevance - shares.tensor * total), finite),)
+            out = (relevance - shares.tensor * total).mul_(scores.tensor)
+            return (out.nan_to_num_(nan=0.0),)  # hidden scores of −inf have no share: −inf · 0
 
         return call.settle(route(pull, value, x))
 

@@ -51,7 +51,7 @@ class Group:
 
 def stabilised(z: Tensor, epsilon: float) -> Tensor:
     """z + ε sign(z), with sign(0) = 1."""
-    return z + torch.where(z >= 0, epsilon, -epsilon)
+    return torch.copysign(z.new_full((), epsilon), z).add_(z)
 
 
 class PropagationRule(ABC):
