@@ -5,6 +5,7 @@ A law an algorithm cannot keep is named in ``breaks``, with the reason. ``LAWS``
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 import captum.attr
-from tests.subjects import Subject
+from tests.subjects import SLOW, SPATIAL, Subject
 
 LAWS = {
     "completeness": "values add up to F(x) - F(baseline)",
@@ -74,9 +75,22 @@ class Case:
     def layer_of(self, subject: Subject) -> nn.Module:
         """The module this row is built on."""
         path = subject.spatial if self.spatial else subject.layer
-        if path is None:
-            pytest.skip(f"{self.name} needs a layer with places, {subject.name} has none")
+        assert path is not None, f"{self.name} needs a layer with places, {subject.name} has none"
         return subject.model.get_submodule(path)
+
+    @property
+    def home(self) -> str:
+        """The simplest subject this row can be called on."""
+        return "cnn" if self.spatial else "mlp"
+
+    def takes(self, argument: str) -> bool:
+        """Whether ``attribute`` has an argument of that name; ``NoiseTunnel`` has those of the row it wraps."""
+        names = inspect.signature(getattr(captum.attr, self.cls).attribute).parameters
+        return argument in names or (self.wraps is not None and CASES[self.wraps].takes(argument))
+
+    def quick(self, steps: int = 3) -> dict[str, object]:
+        """Arguments that make a call short, where the row has any."""
+        return {"n_steps": steps} if self.takes("n_steps") else {}
 
     def build(self, subject: Subject, model: Callable[..., object] | None = None) -> object:
         """The attribution object on the subject's model, or on another callable around it."""
@@ -187,9 +201,31 @@ _ROWS = (
 CASES = {row.name: row for row in _ROWS}
 
 
-def keeping(law: str, *, place: str | None = None, random: bool | None = None) -> list[object]:
-    """The rows that keep a law, as pytest parameters."""
-    rows = [row for row in CASES.values() if law not in row.breaks]
-    rows = [row for row in rows if place is None or row.place == place]
-    rows = [row for row in rows if random is None or row.random == random]
-    return [pytest.param(row, id=row.name) for row in rows]
+def rows(
+    law: str,
+    *,
+    place: str | None = None,
+    random: bool | None = None,
+    spatial: bool | None = None,
+    where: Callable[[Case], bool] = lambda case: True,
+) -> list[Case]:
+    """The rows that keep a law, by default all of them."""
+    kept = [case for case in CASES.values() if law not in case.breaks and where(case)]
+    kept = [case for case in kept if place is None or case.place == place]
+    kept = [case for case in kept if random is None or case.random == random]
+    return [case for case in kept if spatial is None or case.spatial == spatial]
+
+
+def keeping(law: str, **only: object) -> list[object]:
+    """The rows that keep a law, as pytest parameters; ``only`` is passed to ``rows``."""
+    return [pytest.param(case, id=case.name) for case in rows(law, **only)]  # type: ignore[arg-type]
+
+
+def pairs(law: str, *names: str, **only: object) -> list[object]:
+    """The rows that keep a law with each subject they can be called on, as pytest parameters ``case, name``."""
+    return [
+        pytest.param(case, name, id=f"{case.name}-{name}", marks=[pytest.mark.slow] if name in SLOW else [])
+        for case in rows(law, **only)  # type: ignore[arg-type]
+        for name in names
+        if name in SPATIAL or not case.spatial
+    ]

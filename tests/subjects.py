@@ -141,6 +141,8 @@ _MAKERS = {
 }  # fmt: skip
 TENSOR_SUBJECTS = ("mlp", "cnn", "residual", "lstm", "resnet18", "vit")
 TOKEN_SUBJECTS = ("embeddings", "tabular", "bert", "gpt2")
+SPATIAL = ("cnn", "resnet18", "vit")
+SLOW = ("resnet18",)
 SUBJECTS = (*TENSOR_SUBJECTS, "pair", *TOKEN_SUBJECTS)
 
 

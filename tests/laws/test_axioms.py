@@ -88,18 +88,16 @@ def test_every_broken_law_is_a_law_and_has_a_reason() -> None:
 @pytest.mark.parametrize("case", keeping("completeness"))
 def test_values_add_up_to_the_change_of_the_score(case: Case) -> None:
     subject = of(case, smooth_body())
-    values = case.run(subject, n_steps=300)
+    values = case.run(subject, **case.quick(300))
     with torch.no_grad():
         change = subject.model(subject.inputs)[:, 0] - subject.model(subject.baselines)[:, 0]
     assert change.abs().min() > 1e-2
     close(values.flatten(1).sum(1), change, case.tolerance)
 
 
-@pytest.mark.parametrize("case", keeping("dummy"))
+@pytest.mark.parametrize("case", keeping("dummy", spatial=False))
 def test_what_is_not_read_gets_zero(case: Case) -> None:
     values = case.run(of(case, Dummy()))
-    if case.spatial:
-        pytest.skip("channels are summed")
     assert torch.equal(values[:, 2], torch.zeros(3, dtype=torch.float64))
     assert (values[:, [0, 1, 3]] != 0).all()
 
@@ -125,17 +123,17 @@ def test_only_the_function_counts(case: Case) -> None:
     close(case.run(of(case, Rewritten(mlp))), case.run(of(case, mlp)), 1e-8)
 
 
-@pytest.mark.parametrize("name", [case.name for case in CASES.values() if case.place != "input"])
+_TWINS = {
+    "LayerGradientXActivation": "InputXGradient", "LayerIntegratedGradients": "IntegratedGradients",
+    "LayerGradientShap": "GradientShap", "NeuronGradient": "Saliency(signed)",
+    "NeuronIntegratedGradients": "IntegratedGradients", "NeuronGradientShap": "GradientShap",
+    "NeuronConductance": "IntegratedGradients",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(_TWINS))
 def test_at_an_identity_a_layer_method_is_the_input_method(name: str) -> None:
     """Contract 21.5, 21.7: the three families are one, moved to a place."""
-    twins = {
-        "LayerGradientXActivation": "InputXGradient", "LayerIntegratedGradients": "IntegratedGradients",
-        "LayerGradientShap": "GradientShap", "NeuronGradient": "Saliency(signed)",
-        "NeuronIntegratedGradients": "IntegratedGradients", "NeuronGradientShap": "GradientShap",
-        "NeuronConductance": "IntegratedGradients",
-    }  # fmt: skip
-    if name not in twins:
-        pytest.skip(f"{name} has no sibling at the input")
-    case, twin = CASES[name], CASES[twins[name]]
+    case, twin = CASES[name], CASES[_TWINS[name]]
     more = {"method": "gausslegendre", "n_steps": 50} if name == "NeuronConductance" else {}
     close(case.run(of(case, smooth_body(), 1), **more), twin.run(of(twin, smooth_body(), 1)))

@@ -20,10 +20,9 @@ def smooth() -> Mlp:
 def test_values_are_differentiable_in_the_inputs(case: Case) -> None:
     whole = of(case, smooth())
     x = whole.inputs.clone().requires_grad_(True)
-    more = {"n_steps": 3} if case.chunk == "internal_batch_size" and "Shap" not in case.name else {}
 
     def values(point: Tensor) -> Tensor:
-        return case.run(whole.but(inputs=point), create_graph=True, **more)
+        return case.run(whole.but(inputs=point), create_graph=True, **case.quick())
 
     assert values(x).requires_grad
     assert torch.autograd.gradcheck(values, (x,), atol=1e-6)
@@ -35,10 +34,9 @@ def test_values_are_differentiable_in_the_weights(case: Case) -> None:
     body = smooth()
     weight = body.hidden1.weight
     whole = of(case, body)
-    more = {"n_steps": 3} if case.chunk == "internal_batch_size" and "Shap" not in case.name else {}
 
     def penalty(*, graph: bool) -> Tensor:
-        return case.run(whole, create_graph=graph, **more).square().sum().log()
+        return case.run(whole, create_graph=graph, **case.quick()).square().sum().log()
 
     (gradient,) = torch.autograd.grad(penalty(graph=True), weight)
     step = 1e-5

@@ -20,7 +20,7 @@ def streams() -> tuple[object, ...]:
 
 def call(case: Case, **more: object) -> torch.Tensor:
     """Call without seeding the global streams."""
-    whole = subject("mlp")
+    whole = subject(case.home)
     return case.build(whole).attribute(whole.inputs, **{**case.arguments(whole), **more})
 
 
@@ -49,7 +49,7 @@ def test_a_generator_is_used_and_moves_on(case: Case) -> None:
 
 @pytest.mark.parametrize("case", keeping("seeds", random=True))
 def test_without_a_seed_the_global_streams_decide(case: Case) -> None:
-    whole = subject("mlp")
+    whole = subject(case.home)
     assert torch.equal(case.run(whole), case.run(whole))
     assert not torch.equal(call(case), call(case))
 
