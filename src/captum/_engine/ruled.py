@@ -80,7 +80,7 @@ def run_ruled(
             names = function.names if layers is None else ()
             grads = differentiate(scores, values, names, create_graph=create_graph, weights=weights)
         paired = twins is not None
-        covers = layers is None or not _bypassed(scores, values, variables)
+        covers = layers is None or not bypassed(scores, values, variables)
         return Pass(
             scores if create_graph else scores.detach(),
             mode.twin(scores) if paired else scores.detach(),
@@ -93,7 +93,7 @@ def run_ruled(
         mode.close()
 
 
-def _bypassed(scores: Tensor, values: Sequence[Tensor], leaves: Sequence[Tensor]) -> bool:
+def bypassed(scores: Tensor, values: Sequence[Tensor], leaves: Sequence[Tensor]) -> bool:
     """Tell whether the graph leads from the scores to a leaf without passing through the values."""
     walls = {v.grad_fn for v in values}
     seen: set[Any] = set()
