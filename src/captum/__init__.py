@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from captum import _legacy
+
 __version__ = "1.0.0.dev0"
 
 _MODULES = ("attr", "errors", "linear", "log")
@@ -11,9 +13,11 @@ _NAMES = {"Explanation": "captum.attr.explanation", "explain": "captum.attr.expl
 
 __all__ = [*sorted([*_MODULES, *_NAMES]), "__version__"]
 
+_legacy.install()
+
 
 def __getattr__(name: str) -> object:
-    if name in _MODULES:
+    if name in _MODULES or name == "_utils":
         return import_module(f"{__name__}.{name}")
     if name in _NAMES:
         return getattr(import_module(_NAMES[name]), name)

@@ -175,7 +175,7 @@ def closed_form_train(
         raise InputError(message)
     targets = rows.targets if rows.targets.dim() == 2 else rows.targets[:, None]
     fit = least_squares(rows.inputs, targets, rows.weights, alpha=alpha, fit_intercept=bool(intercept))
-    model._construct_model_params(weight_values=fit.coefficients, bias_value=fit.intercept)
+    model.make_layers(weight_values=fit.coefficients, bias_value=fit.intercept)
     return {"train_time": time.perf_counter() - started}
 
 

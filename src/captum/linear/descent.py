@@ -211,7 +211,7 @@ class _Descent:
     def _start(self, inputs: Tensor, targets: Tensor) -> torch.optim.SGD:
         """Make the layers to fit the first batch, and the optimiser."""
         options, outputs = self.options, targets.shape[1] if targets.dim() == 2 else 1
-        make_layers: Callable[..., None] = self.model._construct_model_params
+        make_layers: Callable[..., None] = self.model.make_layers
         make_layers(inputs.shape[1], outputs, **self.construct_kwargs)
         self.model.to(inputs.device, inputs.dtype)
         layer = self._layer()

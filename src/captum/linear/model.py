@@ -69,7 +69,7 @@ class LinearModel(nn.Module, Model):
 
     Args:
         train_fn: called as ``train_fn(model, dataloader=…, construct_kwargs=…, **options of fit)``; it has to call
-            ``model._construct_model_params`` and to fit the layer, and returns figures about the training.
+            ``model.make_layers`` and to fit the layer, and returns figures about the training.
         kwargs: handed to ``train_fn`` as ``construct_kwargs``.
     """
 
@@ -83,7 +83,7 @@ class LinearModel(nn.Module, Model):
         self.construct_kwargs = kwargs
         self._classes: Tensor | None = None
 
-    def _construct_model_params(
+    def make_layers(
         self,
         in_features: int | None = None,
         out_features: int | None = None,
@@ -94,7 +94,21 @@ class LinearModel(nn.Module, Model):
         bias_value: Tensor | None = None,
         classes: Tensor | None = None,
     ) -> None:
-        """Make the layers; sizes, dtype and device follow the given values where there are any."""
+        """Make the layers; a training function calls this once it knows the sizes.
+
+        Args:
+            in_features: number of features ``M``; default: that of ``weight_values``.
+            out_features: number of outputs ``C``; default: that of ``weight_values``.
+            norm_type: ``"batch_norm"``, ``"layer_norm"`` or ``None``: what the features go through first.
+            affine_norm: whether that norm has parameters.
+            bias: whether there is an intercept.
+            weight_values: the coefficients ``(C, M)``; they also tell dtype and device.
+            bias_value: the intercepts ``(C,)``, or one for all.
+            classes: labels of the outputs, for a classifier.
+
+        Raises:
+            InputError: the norm is none of these, or the sizes are not known.
+        """
         if norm_type not in self.SUPPORTED_NORMS:
             message = f"norm_type must be one of {self.SUPPORTED_NORMS}, got {norm_type!r}"
             raise InputError(message)
@@ -116,6 +130,8 @@ class LinearModel(nn.Module, Model):
             if bias_value is not None and bias:
                 self.linear.bias.copy_(bias_value.reshape(-1).expand(out_features))
         self._classes = classes
+
+    _construct_model_params = make_layers  # its name in earlier releases
 
     def fit(self, train_data: Iterable[Sequence[Tensor]], **kwargs: object) -> Fitted | None:
         """Fit to batches of ``(inputs, targets)`` or ``(inputs, targets, weights)``.

@@ -81,7 +81,7 @@ def sklearn_train_linear_model(
     coefficients = np.atleast_2d(np.asarray(estimator.coef_, dtype=np.float64))
     intercept = np.broadcast_to(np.atleast_1d(np.asarray(estimator.intercept_, dtype=np.float64)), len(coefficients))
     labels: object = getattr(estimator, "classes_", None)
-    model._construct_model_params(
+    model.make_layers(
         weight_values=_tensor(coefficients, rows),
         bias_value=_tensor(intercept.copy(), rows),
         classes=None if labels is None else torch.as_tensor(labels),
