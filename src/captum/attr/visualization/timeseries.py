@@ -147,11 +147,18 @@ def _axes_for(
 
 
 def _spans(axes: Axes, series: _Series, strengths: Floats, alpha: float) -> None:
-    """Colour the background of each step."""
-    for start, end, value in zip(*step_edges(series.x), strengths, strict=True):
+    """Colour the background of each step, from the bottom to the top of the axes."""
+    from matplotlib.patches import Rectangle
+
+    across = axes.get_xaxis_transform()
+    starts, ends = step_edges(series.x)
+    for start, end, value in zip(starts.tolist(), ends.tolist(), strengths.tolist(), strict=True):
         if np.isfinite(value):
-            colour = series.colour(float(value))
-            axes.axvspan(start, end, facecolor=colour, edgecolor="none", alpha=alpha)
+            span = Rectangle((start, 0), end - start, 1, transform=across, alpha=alpha, linewidth=0)
+            span.set_facecolor(series.colour(value))
+            axes.add_patch(span)
+    axes.update_datalim([(float(starts.min()), 0.0), (float(ends.max()), 0.0)], updatey=False)
+    axes.autoscale_view(scaley=False)
 
 
 def _overlay(axes: Axes, series: _Series, channel: int, alpha: float, options: dict[str, object]) -> None:

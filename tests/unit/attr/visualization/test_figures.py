@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from itertools import pairwise
 
 import matplotlib as mpl
@@ -19,6 +22,7 @@ from captum.errors import InputError
 
 RNG = np.random.default_rng(0)
 LONG = "an_extremely_long_name_" * 20
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 NASTY = "cost $x_1$ <b> \u202e\n 你"
 
 
@@ -377,3 +381,10 @@ def test_odd_series_draw(values, with_data):
 def test_mistakes_are_named(draw, words):
     with pytest.raises(InputError, match=words):
         draw()
+
+
+@pytest.mark.slow
+def test_drawing_packages_are_imported_on_use():
+    code = "import sys, captum.attr.visualization; print(*{'matplotlib', 'IPython', 'PIL'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    assert run.stdout.split() == []
