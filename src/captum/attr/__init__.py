@@ -25,6 +25,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "NeuronIntegratedGradients",
     ),
     "captum.attr.paths.conductance": ("LayerConductance", "NeuronConductance"),
+    "captum.attr.paths.idgi": ("IDGI",),
     "captum.attr.paths.influence": ("InternalInfluence",),
     "captum.attr.paths.gradient_shap": ("GradientShap", "LayerGradientShap", "NeuronGradientShap"),
     "captum.attr.backprop.guided": (
@@ -45,9 +46,12 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "NeuronDeepLiftShap",
     ),
     "captum.attr.games.ablation": ("FeatureAblation", "LayerFeatureAblation", "NeuronFeatureAblation"),
+    "captum.attr.games.kernel_shap": ("KernelShap",),
+    "captum.attr.games.lime": ("Lime",),
     "captum.attr.games.occlusion": ("Occlusion",),
     "captum.attr.games.permutation": ("FeaturePermutation", "LayerFeaturePermutation"),
     "captum.attr.games.shapley": ("OwenValues", "ShapleyValueSampling", "ShapleyValues"),
+    "captum.attr.games.surrogate": ("LimeBase",),
     "captum.attr.averages.noise_tunnel": ("NoiseTunnel",),
     "captum.attr.averages.moments": (
         "CommonStats",
@@ -71,7 +75,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "captum.attr.explanation": ("Explanation",),
 }
-_MODULES = ("targets", "visualization")
+_MODULES = ("composites", "rules", "targets", "visualization")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted([*_HOME, *_MODULES])

@@ -1,0 +1,252 @@
+"""LIME: a sparse linear model over features that are kept or replaced by a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum._engine.rows import Rows
+from captum._engine.values import parse_inputs
+from captum.attr.games.features import Groups, parse_masks
+from captum.attr.games.fills import ConstantReady, Fill
+from captum.attr.games.game import Game
+from captum.attr.games.play import everyone
+from captum.attr.games.setting import Setting, at_inputs, progress
+from captum.attr.games.similarity import ExponentialKernel, get_exp_kernel_similarity_function, similarities
+from captum.attr.games.stopping import parse_generator, parse_stopping
+from captum.attr.games.surrogate import LimeBase, fit_model, spend_fit
+from captum.errors import InputError, OutputError
+from captum.linear import SkLearnLasso
+from captum.linear.model import Model
+from captum.log import log_usage
+
+__all__ = [
+    "Lime",
+    "construct_feature_mask",
+    "default_from_interp_rep_transform",
+    "default_perturb_func",
+    "get_exp_kernel_similarity_function",
+]
+
+
+def default_perturb_func(original_inp: Any, **kwargs: Any) -> Tensor:
+    """Keep each of ``num_interp_features`` features with probability 1/2: LongTensor ``(1, M)``.
+
+    Args:
+        original_inp: the input; the sample goes to its device.
+        kwargs: ``num_interp_features``.
+    """
+    first = original_inp if isinstance(original_inp, Tensor) else original_inp[0]
+    return torch.bernoulli(0.5 * torch.ones(1, kwargs["num_interp_features"])).long().to(first.device)
+
+
+def default_from_interp_rep_transform(curr_sample: Tensor, original_inputs: Any, **kwargs: Any) -> Any:
+    """Replace the features that a sample ``(1, M)`` switches off.
+
+    Args:
+        curr_sample: 1 for features that stay.
+        original_inputs: the input.
+        kwargs: ``feature_mask`` with ids ``0…M−1`` and ``baselines``, both in the structure of the inputs.
+    """
+    inputs = parse_inputs(original_inputs)
+    entries = (kwargs["feature_mask"], kwargs["baselines"])
+    masks, bases = (e if isinstance(e, tuple) else (e,) for e in entries)
+    filled = tuple(
+        torch.where(
+            curr_sample[0].bool().to(m.device)[m].to(x.device), x, torch.as_tensor(b, device=x.device).to(x.dtype)
+        )
+        for x, m, b in zip(inputs.tensors, masks, bases, strict=True)
+    )
+    return inputs.restore(filled)
+
+
+def construct_feature_mask(feature_mask: Any, formatted_inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], int]:
+    """Masks with ids from 0, one ``(1, *)`` or ``(B, *)`` per input, and the number of ids.
+
+    Args:
+        feature_mask: None for a feature per element, or integer tensors.
+        formatted_inputs: the inputs as a tuple.
+    """
+    features = parse_masks(feature_mask, parse_inputs(formatted_inputs))
+    return tuple(i.to(t.device) for i, t in zip(features.ids, formatted_inputs, strict=True)), features.players
+
+
+class Lime(LimeBase):
+    r"""LIME: :math:`\min_c \sum_s w_s (F(x_s) - b - z_s \cdot c)^2 + \alpha \lVert c \rVert_1` over random coalitions ``z_s``.
+
+    Coefficients ``c`` are the attributions; ``x_s`` keeps the features of ``z_s`` and takes the baseline elsewhere.
+
+    M. Ribeiro, S. Singh, C. Guestrin, "Why should I trust you?", 2016, arXiv:1602.04938.
+
+    Args:
+        forward_func: the model or function.
+        interpretable_model: default ``SkLearnLasso(alpha=0.01)``, which needs scikit-learn.
+        similarity_func: default ``get_exp_kernel_similarity_function()``.
+        perturb_func: default: each feature stays with probability 1/2.
+
+    Example:
+        >>> import torch
+        >>> from captum.linear import ClosedFormLinearRegression
+        >>> lime = Lime(lambda x: x @ torch.tensor([1.0, 2.0]), ClosedFormLinearRegression())
+        >>> lime.attribute(torch.tensor([[1.0, 1.0]]), n_samples=20, seed=0).round(decimals=3)
+        tensor([[1., 2.]])
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        interpretable_model: Model | None = None,
+        similarity_func: Callable[..., Any] | None = None,
+        perturb_func: Callable[..., Any] | None = None,
+    ) -> None:
+        super().__init__(
+            forward_func,
+            SkLearnLasso(alpha=0.01) if interpretable_model is None else interpretable_model,
+            ExponentialKernel() if similarity_func is None else similarity_func,
+            default_perturb_func if perturb_func is None else perturb_func,
+            perturb_interpretable_space=True,
+            from_interp_rep_transform=default_from_interp_rep_transform,
+            to_interp_rep_transform=None,
+        )
+
+    @log_usage()
+    def attribute(  # pyright: ignore[reportIncompatibleMethodOverride]  # masks and baselines take the place of **kwargs
+        self,
+        inputs: Any,
+        baselines: Any = None,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        feature_mask: Any = None,
+        n_samples: int = 25,
+        perturbations_per_eval: int = 1,
+        return_input_shape: bool = True,
+        show_progress: bool = False,
+        *,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
+    ) -> Any:
+        """Coefficients of the features in a model fitted around each example.
+
+        Args:
+            inputs: tensor ``(B, *)``, tuple, dict or dataclass; examples are explained together, a model each.
+            baselines: None for zeros, numbers, tensors ``(1, *)`` or ``(B, *)``, or a fill of ``captum.attr.games.fills``.
+            target: which output is explained; see ``docs/conventions.md``.
+            additional_forward_args: constants of the model.
+            feature_mask: integer tensors that broadcast to the inputs; equal ids, also in several tensors, are one feature.
+            n_samples: perturbed inputs per example (default 25).
+            perturbations_per_eval: perturbed inputs per forward pass; 1 (default) plans it.
+            return_input_shape: whether coefficients are spread over the inputs, or returned as a matrix.
+            show_progress: whether to draw a progress bar.
+            generator: source of randomness; None draws from torch's global one, for each example anew.
+            seed: or a seed for a generator of its own; then all examples share their coalitions.
+
+        Returns:
+            Attributions in the structure of ``inputs`` (``(1, *)`` when the output is one number for the batch); or a matrix
+            ``(B, M)``, ids ascending.
+
+        Raises:
+            OutputError: when the output is neither one number per example nor one for the batch.
+        """
+        count = parse_stopping(n_samples, None, None).samples or 1
+        source = parse_generator(generator, seed)
+        setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
+        features, fill = setting.masks(feature_mask), setting.fill(baselines)
+        game = setting.game(features, fill, perturbations_per_eval)
+        if self.perturb_func is not default_perturb_func or not isinstance(self.similarity_func, ExponentialKernel):
+            if isinstance(baselines, Fill) or source is not None or not isinstance(fill, ConstantReady):
+                message = "A fill, generator or seed needs the default perturb_func and an exponential similarity."
+                raise InputError(message)
+            rows = self._user_rows(setting, game, fill, (count, perturbations_per_eval, show_progress))
+        else:
+            with progress(game, self._label(show_progress), count + 1):
+                rows = self._fit_rows(game, self.similarity_func, count, source)
+        return finish(setting, game, rows, return_input_shape)
+
+    def _fit_rows(self, game: Game, kernel: ExponentialKernel, count: int, source: torch.Generator | None) -> Tensor:
+        """Coefficients ``(B, M)`` from coalitions that are scored together."""
+        models = count_models(game, game(everyone(game.players)))
+        joint = models != game.batch
+        drawn = [self._coalitions(count, game.players, source) for _ in range(models if source is None else 1)]
+        coalitions = drawn[0] if len(drawn) == 1 else torch.stack(drawn, 1)
+        scores = game(coalitions)
+        weights = similarities(kernel, game, coalitions, joint and game.batch > 1)
+        dtype = torch.float64 if game.dtype == torch.float64 else torch.float32
+        fits: list[Tensor] = []
+        with torch.random.fork_rng(devices=[]):
+            for row in range(models):
+                design = coalitions if coalitions.dim() == 2 else coalitions[:, row]
+                parts = (design.to(dtype), scores[:, row].to(dtype), weights[:, row].to(dtype))
+                fits.append(fit_model(self.interpretable_model, *parts).detach().reshape(1, -1))
+        return torch.cat(fits)
+
+    @staticmethod
+    def _coalitions(count: int, players: int, source: torch.Generator | None) -> Tensor:
+        """Coin flips, bool ``(count, M)``; from the global stream also what a fit takes from it."""
+        flips = torch.bernoulli(torch.full((count, players), 0.5), generator=source).bool()
+        if source is None:
+            spend_fit(players)
+        return flips
+
+    def _user_rows(self, setting: Setting, game: Game, fill: ConstantReady, options: tuple[int, int, bool]) -> Tensor:
+        """Coefficients ``(B, M)`` with the user's functions, example by example."""
+        features = game.features
+        if not isinstance(features, Groups):
+            message = "Expected features that are groups of elements."
+            raise InputError(message)
+        models = count_models(game, game(everyone(game.players))) if game.batch > 1 else 1
+        out: list[Tensor] = []
+        for row in range(models):
+            pick = Rows(game.batch, torch.tensor([row]) if models > 1 else None)
+            tensors = tuple(pick.pick(v) for v in setting.variable.values)
+            ids = tuple(pick.spread(i).to(t.device) for i, t in zip(features.ids, tensors, strict=True))
+            kwargs = {
+                "feature_mask": setting.restore(ids),
+                "baselines": setting.restore(tuple(pick.spread(b) for b in fill.bases)),
+                "num_interp_features": features.players,
+            }
+            local = at_inputs(_RowOf(setting.variable.score, pick), setting.restore(tensors), None, None)
+            found, inner = self._fit_around(local, setting.restore(tensors), options, kwargs)
+            game.shape, game.dtype = game.shape or (1,), inner.dtype
+            out.append(found.detach().reshape(1, -1))
+        return torch.cat(out)
+
+
+class _RowOf:
+    """The score of the call for copies of one of its examples, or for copies of the batch."""
+
+    def __init__(self, score: Any, rows: Rows) -> None:
+        self._score = score
+        self._rows = rows
+
+    def __call__(self, *tensors: Any) -> Tensor:
+        """One number per copy."""
+        values = parse_inputs(tensors if len(tensors) > 1 else tensors[0]).tensors
+        if self._rows.index is None:
+            copies = len(values[0]) // self._rows.batch
+            rows = Rows(self._rows.batch, None if copies == 1 else torch.arange(self._rows.batch).repeat(copies))
+        else:
+            rows = Rows(self._rows.batch, self._rows.index.expand(len(values[0])))
+        return self._score(values, rows)
+
+
+def count_models(game: Game, full: Tensor) -> int:
+    """How many models to fit: one per example, or one when the output is a single number."""
+    numbers = full.shape[1]
+    if numbers not in (1, game.batch):
+        message = (
+            f"Expected one number per example or one for the batch, got an output of shape {game.shape} for {game.batch} "
+            "example(s): give a target."
+        )
+        raise OutputError(message)
+    return numbers
+
+
+def finish(setting: Setting, game: Game, rows: Tensor, return_input_shape: bool) -> Any:
+    """Coefficients ``(R, M)`` of R models, spread over the inputs or as they are."""
+    if return_input_shape:
+        return setting.restore(setting.spread(game, rows.T.double(), keep_shape=False))
+    dtype = game.dtype if game.dtype.is_floating_point else torch.get_default_dtype()
+    return rows.to(dtype).to(setting.variable.values[0].device)
