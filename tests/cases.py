@@ -170,6 +170,8 @@ _ROWS = (
     _row("Saliency(signed)", cls="Saliency", options={"abs": False}, breaks={"completeness": _GRADIENT}),
     _row("InputXGradient", breaks={"completeness": _GRADIENT}),
     _row("IntegratedGradients", baselines="point", options={"n_steps": 50}, chunk=_IBS),
+    _row("IDGI", baselines="point", options={"n_steps": 50}, chunk=_IBS,
+         breaks={"linearity": "squared gradients are not additive"}),
     _row("GradientShap", baselines="cloud", options=_SHAP, chunk=_IBS, random=True,
          breaks={"completeness": "the path is sampled, the error goes with 1 / sqrt(n_samples)", "rows": _BATCH}),
     _tunnel("Saliency", "smoothgrad", linearity="absolute values are not additive"),

@@ -121,7 +121,14 @@ def test_public_facts(case: Case) -> None:
         assert method.multiplies_by_inputs == inner.multiplies_by_inputs
         assert method.has_convergence_delta() == inner.has_convergence_delta()
         return
-    delta = {"IntegratedGradients", "GradientShap", "LayerIntegratedGradients", "LayerConductance", "LayerGradientShap"}
+    delta = {
+        "IDGI",
+        "IntegratedGradients",
+        "GradientShap",
+        "LayerIntegratedGradients",
+        "LayerConductance",
+        "LayerGradientShap",
+    }
     multiplies = {"Saliency", "NeuronGradient", "InternalInfluence", "LayerGradCam"}
     assert method.has_convergence_delta() == (case.cls in delta)
     assert method.multiplies_by_inputs == (case.cls not in multiplies)

@@ -95,6 +95,12 @@ _ROWS = (
         has_convergence_delta=True,
     ),
     Method(
+        "idgi",
+        "The score's change from the baseline, shared at each step by where the gradient points",
+        f"{_PATHS}.idgi:IDGI",
+        has_convergence_delta=True,
+    ),
+    Method(
         "gradient_shap",
         "Each value's expected share of the score's change from randomly drawn baselines",
         f"{_PATHS}.gradient_shap:GradientShap",
