@@ -79,7 +79,9 @@ def _walk(value: object, arrays: list[np.ndarray], dtypes: list[str]) -> str:
         dtypes.append("number")
         return "n"
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_walk(item, arrays, dtypes)}" for key, item in value.items()) + "}"
+        return (
+            "{" + ",".join(f"{key}:{_walk(item, arrays, dtypes)}" for key, item in sorted(value.items(), key=str)) + "}"
+        )
     if isinstance(value, tuple):
         return "(" + ",".join(_walk(item, arrays, dtypes) for item in value) + ")"
     if isinstance(value, list):

@@ -94,6 +94,8 @@ def linear_cases() -> Iterator[Case]:
     for name, options in fits.items():
         yield Case(f"{LINEAR}:{name}", "weighted", bound(_fit, name, options, True))
         yield Case(f"{LINEAR}:{name}", "plain", bound(_fit, name, options, False))
+        if name.startswith("SGD"):
+            yield Case(f"{LINEAR}:{name}", "stopped", bound(_fit, name, options, True, stop=True))
     for name in ("SkLearnLogisticRegression", "SkLearnSGDClassifier"):
         yield Case(f"{LINEAR}.model:{name}", "classes", bound(_classify, name))
 
@@ -103,10 +105,13 @@ def _rows(weighted: bool, labels: Tensor) -> list[tuple[Tensor, ...]]:
     return [(draw(40, 3), labels, weights) if weighted else (draw(40, 3), labels)]
 
 
-def _fit(_: Any, name: str, options: dict[str, Any], weighted: bool) -> object:
+def _fit(_: Any, name: str, options: dict[str, Any], weighted: bool, stop: bool = False) -> object:
     model = getattr(importlib.import_module(LINEAR), name)(**options)
     labels = draw(40, 3) @ torch.tensor([1.0, -2.0, 0.5]) + 0.3 + 0.1 * draw(40, seed=5)
-    fit_options = {} if name.startswith("SkLearn") else {"initial_lr": 0.1, "max_epoch": 100}
+    fit_options: dict[str, Any] = {}
+    if name.startswith("SGD"):
+        rest = {} if stop else {"reduce_lr": False, "patience": 1000}
+        fit_options = {"initial_lr": 0.1, "max_epoch": 60 + 40 * stop, **rest}
     model.fit(_rows(weighted, labels), **fit_options)
     return [model.representation(), model.bias(), model(draw(4, 3, seed=8))]
 

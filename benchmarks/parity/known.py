@@ -132,6 +132,46 @@ KNOWN: tuple[Known, ...] = (
         frozenset({"dtype"}),
     ),
     Known(
+        "mask-of-fewer-dims",
+        "A mask of fewer dims than the input is an error there once perturbations are packed.",
+        ("FeatureAblation/perceptron/mask=row/packed=3",),
+        frozenset({"refused"}),
+    ),
+    Known(
+        "gaps-are-free",
+        "Missing mask ids take part in the permutations there and cost draws; here ids are compressed.",
+        ("ShapleyValueSampling/perceptron/mask=gaps/*",),
+        within=0.3,
+    ),
+    Known(
+        "permutation-before-chunks",
+        "With several inputs the published permutations depend on perturbations_per_eval; here they do not.",
+        ("FeaturePermutation/two_inputs/packed=2",),
+        like="FeaturePermutation/two_inputs/packed=1",
+    ),
+    Known(
+        "games-keep-dtype",
+        "Shapley values, LIME and occlusion are always float32 there; here they have the dtype of the scores.",
+        tuple(
+            f"{kind}*/{case}" for kind in ("Shapley", "Lime", "KernelShap") for case in ("perceptron64", "output=float")
+        )
+        + ("Occlusion/*",),
+        frozenset({"dtype"}),
+    ),
+    Known(
+        "descent-stops",
+        "When descent stops and lowers its rate is decided on the loss of an epoch here, on a running mean over as many "
+        "batches as a batch has rows there.",
+        ("captum._utils.models.linear_model:SGD*/stopped",),
+        within=0.5,
+    ),
+    Known(
+        "classes-int64",
+        "Class labels of the scikit-learn surrogates are int64 here, int32 there.",
+        ("captum._utils.models.linear_model.model:SkLearn*/classes",),
+        frozenset({"dtype"}),
+    ),
+    Known(
         "functional-activations",
         "DeepLIFT there takes the plain gradient of functional activations; here every operator has its rule.",
         ("DeepLift/functional/*",),
