@@ -118,22 +118,25 @@ class Sweep:
         start = 0
         with self._progress(total) as advance:
             while start < total:
-                size = self.plan.size(total - start)
-                chunk = self.chunk(start, start + size)
+                chunk = self.chunk(start, start + self.plan.size(total - start))
                 began = time.perf_counter()
-                results: list[T] = []
-                try:
-                    results.append(body(chunk))
-                except (RuntimeError, MemoryError) as fault:
-                    if not ran_out_of_memory(fault) or not self.plan.failed(size):
-                        raise
+                results = self._try(body, chunk)
                 if not results:
-                    release_memory()
                     continue
-                self.plan.measured(size, time.perf_counter() - began)
-                start += size
-                advance(size)
+                self.plan.measured(chunk.count, time.perf_counter() - began)
+                start = chunk.stop
+                advance(chunk.count)
                 yield chunk, results[0]
+
+    def _try(self, body: Callable[[Chunk], T], chunk: Chunk) -> list[T]:
+        """The result of ``body``, or nothing when memory ran out and the plan has a smaller chunk."""
+        try:
+            return [body(chunk)]
+        except (RuntimeError, MemoryError) as fault:
+            if not ran_out_of_memory(fault) or not self.plan.failed(chunk.count):
+                raise
+        release_memory()
+        return []
 
     @contextlib.contextmanager
     def _progress(self, total: int) -> Generator[Callable[[int], object]]:
