@@ -37,14 +37,8 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "captum.attr.backprop.lrp": ("LRP", "LayerLRP"),
     "captum.attr.backprop.attention": ("AttentionRelevance", "AttentionRollout"),
-    "captum.attr.backprop.deep_lift": (
-        "DeepLift",
-        "DeepLiftShap",
-        "LayerDeepLift",
-        "LayerDeepLiftShap",
-        "NeuronDeepLift",
-        "NeuronDeepLiftShap",
-    ),
+    "captum.attr.backprop.deep_lift": ("DeepLift", "LayerDeepLift", "NeuronDeepLift"),
+    "captum.attr.backprop.deep_lift_shap": ("DeepLiftShap", "LayerDeepLiftShap", "NeuronDeepLiftShap"),
     "captum.attr.games.ablation": ("FeatureAblation", "LayerFeatureAblation", "NeuronFeatureAblation"),
     "captum.attr.games.kernel_shap": ("KernelShap",),
     "captum.attr.games.lime": ("Lime",),
@@ -52,6 +46,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "captum.attr.games.permutation": ("FeaturePermutation", "LayerFeaturePermutation"),
     "captum.attr.games.shapley": ("OwenValues", "ShapleyValueSampling", "ShapleyValues"),
     "captum.attr.games.surrogate": ("LimeBase",),
+    "captum.attr.averages.dataloader": ("DataLoaderAttribution", "InputRole"),
     "captum.attr.averages.noise_tunnel": ("NoiseTunnel",),
     "captum.attr.averages.moments": (
         "CommonStats",
@@ -75,7 +70,12 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "captum.attr.explanation": ("Explanation",),
 }
-_MODULES = ("composites", "rules", "targets", "visualization")
+_MODULES = {
+    "composites": "captum.attr.backprop.composites",
+    "rules": "captum.attr.rules",
+    "targets": "captum.attr.targets",
+    "visualization": "captum.attr.visualization",
+}
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted([*_HOME, *_MODULES])
@@ -85,7 +85,7 @@ def __getattr__(name: str) -> object:
     if name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
     elif name in _MODULES:
-        value = import_module(f"{__name__}.{name}")
+        value = import_module(_MODULES[name])
     else:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

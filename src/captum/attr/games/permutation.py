@@ -41,6 +41,9 @@ def permute_rows(x: Tensor, feature_mask: Tensor) -> Tensor:
     return torch.where(feature_mask.to(x.device), x[order], x)
 
 
+_permute_feature = permute_rows  # the name under which earlier releases kept the default
+
+
 class _PermutedByFunction(Ready):
     """Features as the user's function leaves them; it sees the whole batch, one feature at a time."""
 
@@ -60,23 +63,24 @@ class _PermutedByFunction(Ready):
         )
 
 
-def _permuted(setting: Setting, features: Groups, generator: torch.Generator | None) -> Ready:
+def permuted_features(
+    features: Groups, tensors: tuple[Tensor, ...], batch: int, generator: torch.Generator | None
+) -> tuple[Tensor, ...]:
     """Every feature's values under its own permutation of the rows, the same one in all tensors that it touches."""
-    batch = setting.variable.batch
     orders = torch.arange(batch).repeat(features.players, 1)
     if batch < 2:
-        message = "Expected a batch of at least 2 rows to permute, got 1: all attributions are zero."
-        warnings.warn(message, CaptumWarning, stacklevel=4)
+        message = "Expected a batch of at least 2 rows to permute, got 1: its features stay as they are."
+        warnings.warn(message, CaptumWarning, stacklevel=5)
     else:
         for player in features.visits():
             orders[player] = permutation(batch, generator)
     bases: list[Tensor] = []
-    for ids, values in zip(features.ids, setting.variable.values, strict=True):
+    for ids, values in zip(features.ids, tensors, strict=True):
         flat = ids.reshape(len(ids), -1)
         source = orders[flat[0]].T if len(flat) == 1 else orders[flat, torch.arange(batch)[:, None]]
         wide = values.expand(batch, *values.shape[1:]).reshape(batch, -1)
         bases.append(wide.gather(0, source.to(values.device)).reshape(batch, *values.shape[1:]))
-    return ConstantReady(tuple(bases))
+    return tuple(bases)
 
 
 class FeaturePermutation(FeatureAblation):
@@ -155,7 +159,8 @@ class FeaturePermutation(FeatureAblation):
 
     def _fill(self, setting: Setting, features: Groups, generator: torch.Generator | None) -> Ready:
         if self.perm_func is permute_rows:
-            return _permuted(setting, features, generator)
+            variable = setting.variable
+            return ConstantReady(permuted_features(features, variable.values, variable.batch, generator))
         if generator is not None:
             message = "A perm_func draws its own permutations: pass it the generator, not attribute()."
             raise InputError(message)

@@ -1,0 +1,329 @@
+"""DataLoaderAttribution: perturbation methods whose score is a metric over a whole DataLoader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum._engine.score import read_output
+from captum._engine.values import Inputs, describe, is_mapping, parse_baselines
+from captum.attr.base import Attribution, PerturbationAttribution
+from captum.attr.games.ablation import FeatureAblation
+from captum.attr.games.exact import exact_shapley
+from captum.attr.games.features import Groups, groups_of
+from captum.attr.games.kernel_shap import KernelShap
+from captum.attr.games.marginals import global_orders, leave_one_out, random_orders, seeded_orders
+from captum.attr.games.permutation import FeaturePermutation, permuted_features
+from captum.attr.games.play import Estimate, Estimator, everyone, play
+from captum.attr.games.regression import paired_regression
+from captum.attr.games.setting import result_dtype
+from captum.attr.games.shapley import ShapleyValues, ShapleyValueSampling
+from captum.attr.games.stopping import Samples, parse_generator, parse_stopping
+from captum.errors import InputError, InputTypeError, OutputError
+from captum.log import log_usage
+
+__all__ = ["SUPPORTED_METHODS", "DataLoaderAttribution", "InputRole"]
+
+Reduce = Callable[[Any, Any, tuple[Any, ...]], Any]
+#: Methods that can be played over a loader; subclasses too, when they change nothing but names.
+SUPPORTED_METHODS = {FeatureAblation, FeaturePermutation, KernelShap, ShapleyValueSampling, ShapleyValues}
+
+
+class InputRole:
+    """What an element of a batch is for.
+
+    Attributes:
+        need_attr: it is attributed, and given to the forward function.
+        need_forward: it is given to the forward function.
+        no_forward: only ``reduce`` sees it, such as labels.
+    """
+
+    need_attr = 0
+    need_forward = 1
+    no_forward = 2
+
+
+def concatenate(accum: list[Any] | None, output: Any, _inputs: tuple[Any, ...]) -> list[Any]:
+    """Keep all outputs; the default ``reduce``."""
+    return [*(accum or []), read_output(output).detach()]
+
+
+class _Batch:
+    """The elements of a batch of any form: a tensor, a sequence, or a mapping."""
+
+    def __init__(self, batch: Any) -> None:
+        self.names: list[str] | None = None
+        if isinstance(batch, Tensor):
+            self.elements: list[Any] = [batch]
+        elif is_mapping(batch):
+            self.names, self.elements = list(batch), list(batch.values())
+        elif isinstance(batch, (list, tuple)):
+            self.elements = list(batch)  # pyright: ignore[reportUnknownArgumentType]  # a loader's own batch
+        else:
+            message = f"Expected batches that are a Tensor, a sequence or a mapping, got {describe(batch)}."
+            raise InputTypeError(message)
+
+    def attributed(self, roles: Sequence[int]) -> tuple[Tensor, ...]:
+        """The elements with role 0."""
+        chosen = tuple(e for e, r in zip(self.elements, roles, strict=True) if r == InputRole.need_attr)
+        for element in chosen:
+            if not isinstance(element, Tensor) or element.dim() == 0:
+                message = f"Expected a Tensor with a batch dim for each element of role 0, got {describe(element)}."
+                raise InputTypeError(message)
+        return chosen
+
+    def filled(self, roles: Sequence[int], tensors: Iterable[Tensor]) -> tuple[Any, ...]:
+        """All elements, those with role 0 replaced."""
+        fresh = iter(tensors)
+        return tuple(next(fresh) if r == InputRole.need_attr else e for e, r in zip(self.elements, roles, strict=True))
+
+
+class _LoaderGame:
+    """Coalitions → a metric over the loader, several coalitions per pass over the data."""
+
+    def __init__(
+        self,
+        forward: Callable[..., Any],
+        dataloader: Iterable[Any],
+        roles: Sequence[int] | None,
+        reduce: Reduce,
+        to_metric: Callable[[Any], Any] | None,
+        per_pass: int,
+    ) -> None:
+        self.dtype = torch.get_default_dtype()
+        self.advance: Callable[[float], object] = lambda _: None
+        self.bases: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]] = lambda tensors: tensors
+        self.features: Groups | None = None
+        self.samples: tuple[Tensor, ...] = ()
+        self._full: Tensor | None = None
+        self._forward = forward
+        self._loader = dataloader
+        self._given_roles = roles
+        self._roles: tuple[int, ...] = ()
+        self._reduce = reduce
+        self._to_metric = to_metric
+        self._per_pass = per_pass
+
+    def __call__(self, coalitions: Tensor) -> Tensor:
+        """Metrics ``(K, n)`` of coalitions; the metric of the unchanged data is known from :meth:`look`."""
+        if self._full is not None and len(coalitions) == 1 and bool(coalitions.all()):
+            return self._full
+        return torch.cat([self._pass(block) for block in coalitions.split(self._per_pass)])
+
+    def look(self) -> tuple[Tensor, ...]:
+        """Traverse the unchanged data once; one row of each element that is attributed."""
+        self._full = self._pass(everyone(1))
+        return self.samples
+
+    def _meet(self, batch: _Batch) -> None:
+        """Learn the form of the batches from the first one."""
+        self._roles = check_roles(self._given_roles, len(batch.elements))
+        self.samples = tuple(t[:1].detach() for t in batch.attributed(self._roles))
+
+    def _pass(self, coalitions: Tensor) -> Tensor:
+        """One traversal of the loader."""
+        totals: list[Any] = [None] * len(coalitions)
+        for raw in self._loader:
+            batch = _Batch(raw)
+            if not self.samples:
+                self._meet(batch)
+            variants = self._variants(batch.attributed(self._roles), coalitions)
+            for number, tensors in enumerate(variants):
+                elements = batch.filled(self._roles, tensors)
+                totals[number] = self._reduce(totals[number], self._call(batch, elements), elements)
+            self.advance(1)
+        if not self.samples:
+            message = "Expected a dataloader with at least one batch, got none."
+            raise InputError(message)
+        return torch.stack([self._metric(t) for t in totals])
+
+    def _variants(self, tensors: tuple[Tensor, ...], coalitions: Tensor) -> Iterable[tuple[Tensor, ...]]:
+        if self.features is None or bool(coalitions.all()):
+            return [tensors] * len(coalitions)
+        keeps = self.features.keep(coalitions[:, None].to(tensors[0].device), None)
+        bases = self.bases(tensors)
+        return zip(*[torch.where(k, x, b).unbind() for k, x, b in zip(keeps, tensors, bases, strict=True)], strict=True)
+
+    def _call(self, batch: _Batch, elements: tuple[Any, ...]) -> Any:
+        given = [
+            (i, e) for i, (e, r) in enumerate(zip(elements, self._roles, strict=True)) if r != InputRole.no_forward
+        ]
+        if batch.names is not None:
+            return self._forward(**{batch.names[i]: e for i, e in given})
+        return self._forward(*(e for _, e in given))
+
+    def _metric(self, total: Any) -> Tensor:
+        if self._reduce is concatenate and isinstance(total, list):
+            total = torch.cat([t if t.dim() else t[None] for t in total])  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # outputs of concatenate
+        metric = total if self._to_metric is None else self._to_metric(total)
+        if not isinstance(metric, Tensor):
+            message = f"Expected a Tensor as metric of the accumulated outputs, got {describe(metric)}; give to_metric."
+            raise OutputError(message)
+        self.dtype = metric.dtype
+        return metric.detach().to("cpu", torch.float64).reshape(-1)
+
+
+class DataLoaderAttribution(Attribution):
+    """Attribution of a metric over a whole DataLoader: each perturbation is applied to every batch.
+
+    Args:
+        attr_method: a :class:`FeatureAblation`, :class:`FeaturePermutation`, :class:`ShapleyValues`,
+            :class:`ShapleyValueSampling` or :class:`KernelShap` of the model; it is not changed.
+
+    Example:
+        >>> import torch
+        >>> loader = torch.utils.data.DataLoader(torch.arange(6.0).reshape(3, 2))
+        >>> method = DataLoaderAttribution(FeatureAblation(lambda x: x.sum(1)))
+        >>> method.attribute(loader, reduce=lambda total, out, _: out.sum() + (0 if total is None else total))
+        (tensor([[6., 9.]]),)
+    """
+
+    def __init__(self, attr_method: PerturbationAttribution) -> None:
+        if type(attr_method) not in SUPPORTED_METHODS:
+            names = sorted(m.__name__ for m in SUPPORTED_METHODS)
+            message = f"Expected attr_method to be one of {', '.join(names)}, got {describe(attr_method)}."
+            raise InputError(message)
+        super().__init__(attr_method.forward_func)
+        self.attr_method = attr_method
+
+    @log_usage()
+    def attribute(
+        self,
+        dataloader: Iterable[Any],
+        input_roles: tuple[int, ...] | None = None,
+        baselines: Any = None,
+        feature_mask: Any = None,
+        reduce: Reduce | None = None,
+        to_metric: Callable[[Any], Tensor] | None = None,
+        perturbations_per_pass: int = 1,
+        show_progress: bool = False,
+        return_input_shape: bool = True,
+        *,
+        n_samples: Samples = 25,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
+    ) -> Any:
+        """How much each feature makes of a metric over the data.
+
+        Args:
+            dataloader: yields batches: tensors, sequences, or mappings, whose entries are passed to the model by name.
+            input_roles: role of each element of a batch, see :class:`InputRole`; None: all are attributed.
+            baselines: None for zeros, numbers, or tensors ``(1, *)``, for the elements of role 0.
+            feature_mask: integer tensors ``(1, *)`` for the elements of role 0; equal ids are one feature.
+            reduce: ``(accum, output, batch) -> accum``, accum None at first, batch a tuple of all its elements; None
+                concatenates outputs.
+            to_metric: from what is accumulated to a Tensor; None when it is one.
+            perturbations_per_pass: perturbations that share a traversal of the data.
+            show_progress: whether to draw a progress bar, of batches.
+            return_input_shape: whether values are spread over elements, or returned as a matrix ``(n, M)``.
+            n_samples: of sampling methods: orders (ShapleyValueSampling) or coalitions (KernelShap), or ``"auto"``.
+            generator: source of randomness; None for torch's global one.
+            seed: or a seed for a generator of its own.
+
+        Returns:
+            A tuple with a tensor ``(n, *)`` per element of role 0, for a metric of ``n`` elements; or a matrix ``(n, M)``.
+
+        Raises:
+            InputError: when roles, baselines or masks do not fit the batches.
+        """
+        if isinstance(perturbations_per_pass, bool) or perturbations_per_pass < 1:
+            message = f"Expected perturbations_per_pass to be an int of at least 1, got {perturbations_per_pass!r}."
+            raise InputError(message)
+        source = parse_generator(generator, seed)
+        reduce = reduce or concatenate
+        game = _LoaderGame(self.forward_func, dataloader, input_roles, reduce, to_metric, perturbations_per_pass)
+        with torch.no_grad(), _bar(game, self._label(show_progress), dataloader) as bar:
+            samples = game.look()
+            features = _features(feature_mask, samples)
+            game.features, game.bases = features, self._bases(features, baselines, samples, source)
+            body, count = self._estimator(features.players, n_samples, source)
+            bar.expect(count, perturbations_per_pass)
+            estimate = play(body, game)
+        dtype = result_dtype(game.dtype)
+        if not return_input_shape:
+            return estimate.values.T.to(dtype).to(samples[0].device)
+        return tuple(
+            p.to(dtype).to(t.device) for p, t in zip(features.spread(estimate.values, 1), samples, strict=True)
+        )
+
+    def attribute_future(self) -> None:
+        """Not offered: raises NotImplementedError."""
+        message = "attribute_future is not implemented for DataLoaderAttribution."
+        raise NotImplementedError(message)
+
+    def _bases(
+        self, features: Groups, baselines: Any, samples: tuple[Tensor, ...], source: torch.Generator | None
+    ) -> Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]:
+        """What absent features become in a batch."""
+        if isinstance(self.attr_method, FeaturePermutation):
+            return lambda tensors: permuted_features(features, tensors, len(tensors[0]), source)
+        entries = baselines if isinstance(baselines, tuple) or baselines is None else (baselines,)
+        fixed = parse_baselines(entries, _as_inputs(samples))
+        return lambda tensors: tuple(b.to(t.device) for b, t in zip(fixed, tensors, strict=True))
+
+    def _estimator(
+        self, players: int, n_samples: Samples, source: torch.Generator | None
+    ) -> tuple[Estimator[Estimate], int | None]:
+        """The method's estimator, and how many coalitions it will ask for when that is known."""
+        if isinstance(self.attr_method, FeatureAblation):
+            return leave_one_out(players), players + 1
+        if isinstance(self.attr_method, ShapleyValues):
+            return exact_shapley(players), 2**players
+        stopping = parse_stopping(n_samples, None, None)
+        if isinstance(self.attr_method, KernelShap):
+            return paired_regression(players, stopping, "leverage", source), stopping.samples
+        draw = global_orders(players) if source is None else seeded_orders(players, source)
+        return random_orders(players, draw, stopping, source is not None), None
+
+
+def _as_inputs(samples: tuple[Tensor, ...]) -> Inputs:
+    names = tuple(f"element {i}" for i in range(len(samples)))
+    return Inputs(samples, names, "tuple")
+
+
+def _features(feature_mask: Any, samples: tuple[Tensor, ...]) -> Groups:
+    """Features of the elements that are attributed; masks have one row."""
+    entries = (None,) * len(samples) if feature_mask is None else feature_mask
+    entries = entries if isinstance(entries, tuple) else (entries,)
+    return groups_of(entries, samples, _as_inputs(samples).names)
+
+
+def check_roles(input_roles: Sequence[int] | None, count: int) -> tuple[int, ...]:
+    """Roles of the elements of a batch."""
+    roles = (InputRole.need_attr,) * count if input_roles is None else tuple(input_roles)
+    if len(roles) != count:
+        message = f"Expected input_roles with one role for each of the {count} elements of a batch, got {len(roles)}."
+        raise InputError(message)
+    if InputRole.need_attr not in roles or not set(roles) <= {0, 1, 2}:
+        message = f"Expected input_roles of 0, 1 and 2 with at least one 0 (InputRole.need_attr), got {roles}."
+        raise InputError(message)
+    return roles
+
+
+class _bar:  # noqa: N801  # used like a function in a with statement
+    """A progress bar of batches."""
+
+    def __init__(self, game: _LoaderGame, label: str | None, loader: Iterable[Any]) -> None:
+        self._bar: Any = None
+        if label is not None:
+            from tqdm.auto import tqdm
+
+            self._batches = len(loader) if hasattr(loader, "__len__") else None  # pyright: ignore[reportArgumentType]  # asked just before
+            self._bar = tqdm(desc=label, unit="batch")
+            game.advance = self._bar.update
+
+    def expect(self, count: int | None, per_pass: int) -> None:
+        """Set the length of the bar, when coalitions and batches can be counted; the first coalition has its own pass."""
+        if self._bar is not None and self._batches is not None and count is not None:
+            self._bar.total = (1 - (1 - count) // per_pass) * self._batches
+            self._bar.refresh()
+
+    def __enter__(self) -> _bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
