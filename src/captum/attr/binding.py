@@ -6,12 +6,14 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
+from captum.attr.catalogue.method import Method, load_class
 from captum.attr.question import Question
-from captum.attr.registry import METHODS, Method, find_method, load_class, method_of
+from captum.attr.registry import METHODS, find_method, method_of
 from captum.attr.results.leaves import is_mapping, is_sequence, leaves, map_tensors
 from captum.attr.results.naming import modules_by_name, plain
 from captum.errors import InputError, InputTypeError, LayerError
@@ -21,6 +23,12 @@ __all__ = ["Bound", "Call", "bind", "described"]
 Model = Callable[..., object]
 _NOISE_SHARE = 0.15
 _EMBEDDING_SHARE = 0.5
+_HINTS = {
+    "layer": "a module of the model or its dotted name",
+    "neuron_selector": "an index, a tuple, or a function",
+    "baselines": "a distribution of them, two rows or more",
+    "groups": "nested lists of feature numbers",
+}
 _TUNNEL = "captum.attr.averages.noise_tunnel:NoiseTunnel"
 
 
@@ -63,12 +71,18 @@ def bind(call: Call, question: Question, method: object) -> Bound:
         passed["neuron_selector"] = _needed(call.neuron_selector, row, "neuron_selector")
     if call.baselines is not None:
         passed["baselines"] = call.baselines
-    elif "baselines" in row.needs:
+    elif "baselines" in row.needs and row.baseline_rows == 1:
         passed["baselines"] = map_tensors(_zero_row, call.inputs)
         notes.append("No baselines were given: one row of zeros was used.")
     if "return_convergence_delta" in accepted:
         passed["return_convergence_delta"] = True
     passed.update(rest)
+    if "sliding_window_shapes" in row.needs and "sliding_window_shapes" not in passed:
+        passed.update({**_windows(call.inputs), **rest})
+        notes.append("No windows were given: an eighth of each axis was used, in steps of half a window.")
+    for name in row.needs:
+        if name in accepted and name not in passed:
+            _missing(row, name)
     _refuse_unknown(passed, accepted, row)
     if call.noise_tunnel:
         built, extra = _tunnel(call, built, accepted)
@@ -99,7 +113,7 @@ def _sibling(name: str, call: Call) -> Method:
         if not prefix or f"{prefix}{name}" not in METHODS:
             raise
         return METHODS[f"{prefix}{name}"]
-    if not prefix or row.kind != "input":
+    if not prefix or row.kind != "input" or "layer" in row.needs:
         return row
     if f"{prefix}{row.name}" in METHODS:
         return METHODS[f"{prefix}{row.name}"]
@@ -130,11 +144,29 @@ def _construct(row: Method, call: Call, rest: dict[str, object]) -> object:
 
 
 def _needed(value: object, row: Method, name: str) -> object:
-    if value is not None:
-        return value
-    hint = "a module of the model or its dotted name" if name == "layer" else "an index, a tuple, or a function"
+    return _missing(row, name) if value is None else value
+
+
+def _missing(row: Method, name: str) -> NoReturn:
+    hint = _HINTS.get(name, f"see the documentation of {row.home.rpartition(':')[2]}")
     message = f"method {row.name!r} needs {name}=: {hint}"
     raise LayerError(message) if name == "layer" else InputError(message)
+
+
+def _windows(inputs: object) -> dict[str, object]:
+    """Return windows of an eighth of each axis and strides of half of that; channels of an image go together."""
+    shapes: list[tuple[int, ...]] = []
+    for leaf in leaves(inputs):
+        shape = tuple(int(size) for size in leaf.value.shape[1:])
+        window = tuple(max(1, size // 8) for size in shape)
+        shapes.append((shape[0], *window[1:]) if len(shape) == 3 else window)
+    strides = [tuple(max(1, size // 2) for size in window) for window in shapes]
+    strides = [
+        (window[0], *stride[1:]) if len(window) == 3 else stride for window, stride in zip(shapes, strides, strict=True)
+    ]
+    if len(shapes) == 1:
+        return {"sliding_window_shapes": shapes[0], "strides": strides[0]}
+    return {"sliding_window_shapes": tuple(shapes), "strides": tuple(strides)}
 
 
 def _module(model: Model, layer: object) -> object:

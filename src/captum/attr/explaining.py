@@ -156,7 +156,7 @@ def _explained(call: Call, question: Question, method: MethodLike, names: _Names
     residual = None
     if bound.arguments.get("return_convergence_delta") is True and isinstance(result, tuple):
         result, delta = _two(result)  # pyright: ignore[reportUnknownArgumentType]
-        residual = _per_row(delta, question.inputs.batch)
+        residual = _per_row(delta, question.inputs.batch, bound.row.delta_sign)
     row = bound.row
     keeps_units = getattr(bound.method, "multiplies_by_inputs", row.multiplies_by_inputs) is True
     squared = bound.arguments.get("nt_type", "smoothgrad") != "smoothgrad"
@@ -184,11 +184,11 @@ def _two(result: tuple[object, ...]) -> tuple[object, object]:
     return result[0], result[1]
 
 
-def _per_row(delta: object, rows: int) -> Tensor | None:
+def _per_row(delta: object, rows: int, sign: int) -> Tensor | None:
     """Average the deltas of the samples of each row."""
     if not isinstance(delta, Tensor) or delta.numel() == 0 or delta.numel() % rows:
         return None
-    return delta.detach().reshape(rows, -1).mean(1)
+    return sign * delta.detach().reshape(rows, -1).mean(1)
 
 
 def _free_name(found: Sequence[Explanation], index: int) -> str:

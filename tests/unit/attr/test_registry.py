@@ -2,12 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from captum.attr.registry import METHODS, Method, find_method, method_of
+import captum.attr
+from captum.attr.registry import METHODS, find_method, method_of
 from captum.errors import InputError
-
-
-def _rows() -> list[Method]:
-    return list(METHODS.values())
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -19,7 +16,7 @@ def test_name_summary_and_needs_are_in_form(name: str) -> None:
     assert 20 < len(row.summary) <= 100
     assert row.summary.isprintable()
     assert not row.summary.endswith(".")
-    assert ("layer" in row.needs) == (row.kind in ("layer", "neuron"))
+    assert row.kind == "input" or "layer" in row.needs
     assert ("neuron_selector" in row.needs) == (row.kind == "neuron")
 
 
@@ -32,6 +29,9 @@ def test_row_says_what_its_class_says(name: str) -> None:
     assert ("target" in parameters) == row.reads_target
     assert ("return_convergence_delta" in parameters) == row.has_convergence_delta
     assert ("neuron_selector" in parameters) == (row.kind == "neuron")
+    assert (row.delta_sign == 1) or row.has_convergence_delta
+    for argument in row.needs:
+        assert argument in {*parameters, "layer"}
     for argument in row.defaults:
         assert argument in parameters
 
@@ -58,7 +58,19 @@ def test_hopeless_name_lists_all() -> None:
 def test_title_reads_as_words() -> None:
     assert find_method("layer_grad_cam").title == "Layer Grad Cam"
     assert find_method("saliency").title == "Saliency"
+    assert find_method("LRP").title == "LRP"
+    assert find_method("layer_lrp").title == "Layer LRP"
 
 
 def test_foreign_class_has_no_row() -> None:
     assert method_of(dict) is None
+
+
+def test_every_public_method_has_a_row() -> None:
+    """A class with ``attribute`` that wraps no other method can be found by name."""
+    wrappers = {"DataLoaderAttribution", "LLMAttribution", "LLMGradientAttribution", "LimeBase", "NoiseTunnel"}
+    wrappers |= {"RemoteLLMAttribution"}
+    classes = [getattr(captum.attr, name) for name in captum.attr.__all__]
+    methods = [c for c in classes if isinstance(c, type) and callable(getattr(c, "attribute", None))]
+    missing = {c.__name__ for c in methods if method_of(c) is None} - wrappers
+    assert not missing

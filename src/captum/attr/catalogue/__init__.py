@@ -1,0 +1,1 @@
+"""The table of methods, one row each, by family."""
