@@ -120,7 +120,7 @@ def select(output: Tensor, target: Any, rows: Rows) -> Tensor:
     """
     if target is None:
         return output
-    if is_target_object(target):
+    if not isinstance(target, (int, tuple, list, Tensor)) and is_target_object(target):
         return target.select(output, rows)
     if output.dim() < 2:
         message = f"The output {tuple(output.shape)} has no class dimension, so it takes no target; pass target=None."
