@@ -54,10 +54,10 @@ def tensors_in(value: Any, found: list[Tensor]) -> list[Tensor]:
     if isinstance(value, Tensor):
         found.append(value)
     elif isinstance(value, (list, tuple)):
-        for part in value:  # pyright: ignore[reportUnknownVariableType]  # containers of anything
+        for part in value:
             tensors_in(part, found)
     elif isinstance(value, dict):
-        for part in value.values():  # pyright: ignore[reportUnknownVariableType]  # the same
+        for part in value.values():
             tensors_in(part, found)
     return found
 
@@ -67,13 +67,13 @@ def replace_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, tuple):
-        parts = [replace_tensors(part, change) for part in value]  # pyright: ignore[reportUnknownVariableType]  # any tuple
-        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]  # the same
+        parts = [replace_tensors(part, change) for part in value]
+        kind: Any = type(value)
         return kind(*parts) if hasattr(kind, "_fields") else tuple(parts) if kind is tuple else kind(parts)
     if isinstance(value, list):
-        return [replace_tensors(part, change) for part in value]  # pyright: ignore[reportUnknownVariableType]  # any list
+        return [replace_tensors(part, change) for part in value]
     if isinstance(value, dict):
-        return {k: replace_tensors(v, change) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType]  # any dict
+        return {k: replace_tensors(v, change) for k, v in value.items()}
     if isinstance(value, slice):
         kind = slice
         return kind(*[replace_tensors(v, change) for v in (value.start, value.stop, value.step)])
@@ -158,7 +158,7 @@ class Call:
         self.mode = mode
         self.operator: Operator = spelling.operator
         self.function = function
-        self.args = args
+        self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         self.mutates = self._writes = spelling.mutates
         if spelling.reflected:
@@ -195,7 +195,9 @@ class Call:
     def overwrites(self) -> bool:
         """Whether the first tensor may be computed in its own memory: the user asked for it, and no view looks on."""
         target: Tensor = self.args[0]
-        return self.mutates and not target._is_view() and not target.is_leaf and torch.is_grad_enabled()  # noqa: SLF001  # no public name
+        return (
+            self.mutates and not target._is_view() and not target.is_leaf and torch.is_grad_enabled()
+        )  # no public name
 
     def evaluate(self, change: Callable[[Tensor], Tensor] | None = None) -> Any:
         """The operator's value, never in place, with every tensor argument replaced by ``change(tensor)``."""
@@ -281,7 +283,7 @@ class Marks:
 
     def set(self, tensor: Tensor, mark: Mark) -> Mark:
         """Put a mark on a tensor."""
-        tensor.__dict__[MARK] = mark
+        setattr(tensor, MARK, mark)
         self._seen.append(weakref.ref(tensor))
         return mark
 
@@ -289,8 +291,8 @@ class Marks:
         """Take all marks off."""
         for reference in self._seen:
             tensor = reference()
-            if tensor is not None:
-                tensor.__dict__.pop(MARK, None)
+            if tensor is not None and hasattr(tensor, MARK):
+                delattr(tensor, MARK)
         self._seen.clear()
 
     def __iter__(self) -> Iterator[Tensor]:

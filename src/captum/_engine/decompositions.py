@@ -63,13 +63,13 @@ def std_mean(x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
 
 def vector_norm(
     x: Tensor,
-    ord: float = 2,
+    ord: float = 2,  # noqa: A002  # torch's name
     dim: Dims = None,
     keepdim: bool = False,
     *,
-    dtype: Any = None,  # noqa: A002  # torch's name
+    dtype: Any = None,  # torch's name
 ) -> Tensor:
-    """(Σ \\|x\\|^p)^(1/p)."""
+    """(Σ |x|ᵖ)^(1/p)."""
     x = x if dtype is None else x.to(dtype)
     dims = list(range(x.dim())) if dim is None else [dim] if isinstance(dim, int) else list(dim)
     if ord == 2:
@@ -87,7 +87,7 @@ def norm(
     p: Any = "fro",
     dim: Dims = None,
     keepdim: bool = False,
-    out: None = None,
+    out: None = None,  # noqa: ARG001  # torch passes it
     dtype: Any = None,
     **named: Any,
 ) -> Tensor:
@@ -113,7 +113,7 @@ def linalg_norm(x: Tensor, ord: Any = None, dim: Dims = None, keepdim: bool = Fa
     return norm(x, ord, dim, keepdim, dtype=dtype)
 
 
-def normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Tensor:
+def normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Tensor:  # noqa: ARG001  # torch passes it
     """X / max(‖x‖, eps)."""
     return x / vector_norm(x, p, dim, keepdim=True).clamp_min(eps).expand_as(x)
 
@@ -165,7 +165,7 @@ def logaddexp(a: Tensor, b: Tensor) -> Tensor:
 def _lp_pool(x: Tensor, p: float, size: Any, stride: Any, ceil_mode: bool, dims: int) -> Tensor:
     sizes = [size] * dims if isinstance(size, int) else list(size)
     pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[dims - 1]
-    powers = pool(x.pow(p), sizes, stride if stride is None else stride, 0, ceil_mode)
+    powers = pool(x.pow(p), sizes, stride, 0, ceil_mode)
     return (torch.sign(powers.detach()) * F.relu(powers.abs()) * math.prod(sizes)).pow(1.0 / p)
 
 
@@ -261,5 +261,5 @@ def declare_composites() -> None:
     for name, function in table.items():
         declare(name, Kind.COMPOSITE, decompose=function)
     declare("linalg_norm", Kind.COMPOSITE, decompose=linalg_norm)
-    for function in (torch.linalg.norm, torch._C._linalg.linalg_norm):  # where torch.linalg keeps it
+    for function in (torch.linalg.norm, getattr(getattr(torch._C, "_linalg", None), "linalg_norm", torch.linalg.norm)):
         SPELLINGS[function] = Spelling(OPERATORS["linalg_norm"])

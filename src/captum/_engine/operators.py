@@ -71,17 +71,15 @@ class Spelling:
 OPERATORS: dict[str, Operator] = {}
 SPELLINGS: dict[Function, Spelling] = {}
 
-_SPACES = (
+#: Where torch keeps its functions; what exists differs between versions.
+_SPACES: tuple[object, ...] = (
     torch,
     Tensor,
     F,
-    torch._C._nn,  # where F keeps its native functions
-    torch._C._VariableFunctions,
     torch.special,
-    torch._C._special,
     torch.linalg,
-    torch._C._linalg,
     torch.functional,
+    *[getattr(torch._C, name, None) for name in ("_nn", "_VariableFunctions", "_special", "_linalg")],
 )
 #: Other names of an operator in torch's name spaces.
 _ALIASES = {

@@ -13,17 +13,17 @@ from captum._engine.decompositions import declare_composites, scaled_dot_product
 from captum._engine.operators import Kind, declare
 
 State = tuple[Tensor, ...]
-Step = Callable[[Tensor, State, Sequence[Tensor | None]], State]
+Weights = Sequence[Any]  # input, recurrent, two biases or None, projection or None
+Step = Callable[[Tensor, State, Weights], State]
 
 
-def _gates(x: Tensor, h: Tensor, weights: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
-    w_ih, w_hh, b_ih, b_hh = (*weights, None, None)[:4] if len(weights) < 4 else weights[:4]
-    assert w_ih is not None  # noqa: S101  # every recurrent operator has input weights
-    assert w_hh is not None  # noqa: S101  # and recurrent ones
-    return F.linear(x, w_ih, b_ih), F.linear(h, w_hh, b_hh)
+def _gates(x: Tensor, h: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
+    from_x, from_h, *biases = weights
+    bias_x, bias_h = biases[:2] if len(biases) > 1 else (None, None)
+    return F.linear(x, from_x, bias_x), F.linear(h, from_h, bias_h)
 
 
-def _lstm_step(x: Tensor, state: State, weights: Sequence[Tensor | None]) -> State:
+def _lstm_step(x: Tensor, state: State, weights: Weights) -> State:
     h, c = state
     from_x, from_h = _gates(x, h, weights)
     i, f, g, o = (from_x + from_h).chunk(4, -1)
@@ -34,7 +34,7 @@ def _lstm_step(x: Tensor, state: State, weights: Sequence[Tensor | None]) -> Sta
     return h, c
 
 
-def _gru_step(x: Tensor, state: State, weights: Sequence[Tensor | None]) -> State:
+def _gru_step(x: Tensor, state: State, weights: Weights) -> State:
     (h,) = state
     from_x, from_h = _gates(x, h, weights)
     (x_r, x_z, x_n), (h_r, h_z, h_n) = from_x.chunk(3, -1), from_h.chunk(3, -1)
@@ -44,7 +44,7 @@ def _gru_step(x: Tensor, state: State, weights: Sequence[Tensor | None]) -> Stat
 
 
 def _plain_step(squash: Callable[[Tensor], Tensor]) -> Step:
-    def step(x: Tensor, state: State, weights: Sequence[Tensor | None]) -> State:
+    def step(x: Tensor, state: State, weights: Weights) -> State:
         from_x, from_h = _gates(x, state[0], weights)
         return (squash(from_x + from_h),)
 
@@ -59,7 +59,7 @@ _STEPS: dict[str, Step] = {
 }
 
 
-def _sweep(step: Step, rows: Sequence[Tensor], state: State, weights: Sequence[Tensor | None]) -> tuple[list[Tensor], State]:
+def _sweep(step: Step, rows: Sequence[Tensor], state: State, weights: Weights) -> tuple[list[Tensor], State]:
     """Run one direction; a row with fewer sequences than the state freezes the states of those that ended."""
     outputs: list[Tensor] = []
     for row in rows:
@@ -75,7 +75,12 @@ def _sweep(step: Step, rows: Sequence[Tensor], state: State, weights: Sequence[T
 
 
 def _layers(
-    kind: str, rows: list[Tensor], start: State, flat: Sequence[Tensor], biases: bool, settings: tuple[int, float, bool, bool]
+    kind: str,
+    rows: list[Tensor],
+    start: State,
+    flat: Sequence[Tensor],
+    biases: bool,
+    settings: tuple[int, float, bool, bool],
 ) -> tuple[list[Tensor], State]:
     """All layers and directions over time-major rows."""
     layers, dropout, train, both = settings
@@ -86,7 +91,7 @@ def _layers(
         found: list[list[Tensor]] = []
         for direction in range(directions):
             number = layer * directions + direction
-            own: list[Tensor | None] = list(flat[number * per : (number + 1) * per])
+            own: list[Any] = list(flat[number * per : (number + 1) * per])
             if not biases and per > 2:  # a projection without biases
                 own = [own[0], own[1], None, None, own[2]]
             ordered = rows[::-1] if direction else rows
@@ -107,13 +112,13 @@ def _unrolled(kind: str) -> Callable[..., Any]:
         packed = isinstance(fourth, (list, tuple))
         if packed:
             hx, weights, biases, *rest = third, fourth, *rest  # pyright: ignore[reportAssignmentType]  # a list of the rest
-        start: State = tuple(hx) if isinstance(hx, (list, tuple)) else (hx,)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]  # torch passes either
+        start: State = tuple(hx) if isinstance(hx, (list, tuple)) else (hx,)
         if packed:
             rows = list(data.split(second.tolist()))
-            outputs, ends = _layers(kind, rows, start, weights, biases, tuple(rest))  # pyright: ignore[reportArgumentType]  # four settings
+            outputs, ends = _layers(kind, rows, start, weights, biases, tuple(rest))
             return torch.cat(outputs), *ends
         axis = 1 if rest[-1] else 0
-        outputs, ends = _layers(kind, list(data.unbind(axis)), start, weights, biases, tuple(rest[:-1]))  # pyright: ignore[reportArgumentType]  # the same
+        outputs, ends = _layers(kind, list(data.unbind(axis)), start, weights, biases, tuple(rest[:-1]))
         return torch.stack(outputs, axis), *ends
 
     return run
@@ -134,7 +139,7 @@ def multi_head_attention_forward(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    embed_dim_to_check: int,
+    embed_dim_to_check: int,  # noqa: ARG001  # torch checked it
     num_heads: int,
     in_proj_weight: Tensor | None,
     in_proj_bias: Tensor | None,
@@ -155,23 +160,20 @@ def multi_head_attention_forward(
     static_k: Tensor | None = None,
     static_v: Tensor | None = None,
     average_attn_weights: bool = True,
-    is_causal: bool = False,
+    is_causal: bool = False,  # noqa: ARG001  # a hint; attn_mask says the same
 ) -> tuple[Tensor, Tensor | None]:
     """Projections, attention in each head, projection; ``(L, N, E)`` or, for one example, ``(L, E)``."""
     single = query.dim() == 2
     if single:
         query, key, value = query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
         key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
-    weights = (
+    weights: Weights = (
         (q_proj_weight, k_proj_weight, v_proj_weight)
         if use_separate_proj_weight or in_proj_weight is None
         else in_proj_weight.chunk(3)
     )
     biases = (None, None, None) if in_proj_bias is None else in_proj_bias.chunk(3)
-    q, k, v = (
-        F.linear(t, w, b)  # pyright: ignore[reportArgumentType]  # separate weights are given where no joint one is
-        for t, w, b in zip((query, key, value), weights, biases, strict=True)
-    )
+    q, k, v = (F.linear(t, w, b) for t, w, b in zip((query, key, value), weights, biases, strict=True))
     length, batch, width = q.shape
     if bias_k is not None and bias_v is not None:
         k, v = torch.cat([k, bias_k.expand(1, batch, width)]), torch.cat([v, bias_v.expand(1, batch, width)])
@@ -220,4 +222,3 @@ def declare_recurrent() -> None:
         declare(kind, Kind.COMPOSITE, decompose=_unrolled(kind))
         declare(f"{kind}_cell", Kind.COMPOSITE, decompose=_cell(kind))
     declare("multi_head_attention_forward", Kind.COMPOSITE, decompose=multi_head_attention_forward)
-

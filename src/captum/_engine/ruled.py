@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,54 +44,66 @@ class Pass:
 def run_ruled(
     function: AtInputs,
     mode: RuleMode,
-    points: Tensors,
+    ends: tuple[Tensors, Tensors | None],
     rows: Rows,
     *,
-    twins: Tensors | None = None,
     layers: Layers | None = None,
     seeds: Callable[[Tensor], Tensor] | None = None,
     create_graph: bool = False,
 ) -> Pass:
-    """Run the score at ``points`` under the rules of ``mode``, and the backward pass.
+    """Run the score under the rules of ``mode``, and the backward pass.
 
     Args:
         function: the score as a function of the inputs.
         mode: a fresh mode; closed here.
-        points: the inputs, ``(n, *)`` each.
+        ends: the inputs, ``(n, *)`` each; and the baselines, ``(n, *)`` each, for a paired mode.
         rows: which examples they are.
-        twins: the baselines, ``(n, *)`` each, for a paired mode.
         layers: differentiate by the values of these layers instead of the inputs.
         seeds: the gradient to start from, given the scores; ones by default.
         create_graph: whether the result can be differentiated again.
     """
-    try:
-        with torch.enable_grad():
-            variables = tuple(leaf(p, create_graph) for p in points)
-            mode.begin(variables, twins)
-            values: Tensors = variables
-            with mode, function.replaced(variables):
-                filled = function.fill(variables, rows)
-                if layers is None:
-                    scores = function.score(filled, rows)
-                else:
-                    output, values = layers.tap(function.score_of_model(), filled, rows)
-                    scores = function.score.read(output, rows)
-            mode.check_seen(scores)
-            weights = None if seeds is None else seeds(scores.detach())
-            names = function.names if layers is None else ()
-            grads = differentiate(scores, values, names, create_graph=create_graph, weights=weights)
+    points, twins = ends
+    with contextlib.closing(mode), torch.enable_grad():
+        variables = tuple(leaf(p, create_graph) for p in points)
+        scores, values = run_forward(function, mode, (variables, twins), rows, layers)
+        weights = None if seeds is None else seeds(scores.detach())
+        names = function.names if layers is None else ()
+        grads = differentiate(scores, values, names, create_graph=create_graph, weights=weights)
         paired = twins is not None
-        covers = layers is None or not bypassed(scores, values, variables)
         return Pass(
             scores if create_graph else scores.detach(),
             mode.twin(scores) if paired else scores.detach(),
             values if create_graph else tuple(v.detach() for v in values),
             tuple(mode.twin(v) for v in values) if paired else (),
             grads,
-            covers,
+            layers is None or not bypassed(scores, values, variables),
         )
-    finally:
-        mode.close()
+
+
+def run_forward(
+    function: AtInputs, mode: RuleMode, ends: tuple[Tensors, Tensors | None], rows: Rows, layers: Layers | None
+) -> tuple[Tensor, Tensors]:
+    """The forward pass under ``mode``: the scores, and the tensors to differentiate by.
+
+    Args:
+        function: the score as a function of the inputs.
+        mode: a fresh mode.
+        ends: the variables, leaves; and the baselines for a paired mode.
+        rows: which examples they are.
+        layers: the layers whose values are wanted instead of the variables.
+    """
+    variables, twins = ends
+    mode.begin(variables, twins)
+    values: Tensors = variables
+    with mode, function.replaced(variables):
+        filled = function.fill(variables, rows)
+        if layers is None:
+            scores = function.score(filled, rows)
+        else:
+            output, values = layers.tap(function.score_of_model(), filled, rows)
+            scores = function.score.read(output, rows)
+    mode.check_seen(scores)
+    return scores, values
 
 
 def bypassed(scores: Tensor, values: Sequence[Tensor], leaves: Sequence[Tensor]) -> bool:
@@ -139,6 +152,7 @@ def require_visible(model: Any, method: str) -> None:
 
 def _calls_overloads(module: torch.fx.GraphModule) -> bool:
     return any(
-        node.op == "call_function" and isinstance(node.target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket))  # noqa: SLF001  # no public name
+        node.op == "call_function"
+        and isinstance(node.target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket))  # no public name
         for node in module.graph.nodes
     )

@@ -229,7 +229,7 @@ class RuleMode(TorchFunctionMode):
             if self.paired or out.requires_grad:
                 self.marks.set(out, Mark(self, twin, out.requires_grad))
         elif isinstance(out, (list, tuple)):
-            for position, part in enumerate(out):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # any result
+            for position, part in enumerate(out):
                 self.mark_all(part, None if twin is None else twin[position])
 
     def adopt(self, tensor: Tensor) -> None:

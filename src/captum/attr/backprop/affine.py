@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum._engine.calls import Call
-from captum.attr.backprop.rescale_norms import per_channel
+from captum.attr.backprop.rescale_norms import channels_of
 
-Apply = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
+Apply = Callable[[Tensor, Any, Any], Tensor]
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ def as_affine(call: Call) -> Affine | None:
         return _batch_norm(call)
     if name == "addmm" and len(call.args) == 3 and not call.kwargs and call.args[1] is x:
         bias, weight = call.args[0].detach(), call.args[2].detach()
-        return Affine(lambda t, w, b: t @ w if b is None else torch.addmm(b, t, w), weight, bias)  # pyright: ignore[reportOperatorIssue]  # a weight is given
+        return Affine(lambda t, w, b: t @ w if b is None else torch.addmm(b, t, w), weight, bias)
     if name in ("matmul", "mm", "bmm", "mv") and len(call.args) == 2:
         first = call.args[0] is x
         weight = call.args[1 if first else 0].detach()
@@ -72,8 +72,7 @@ def as_affine(call: Call) -> Affine | None:
 
 
 def _product(first: bool) -> Apply:
-    def apply(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-        assert weight is not None  # noqa: S101  # the products above have one
+    def apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         out = torch.matmul(x, weight) if first else torch.matmul(weight, x)
         return out if bias is None else out + bias
 
@@ -98,7 +97,9 @@ def _convolution(call: Call) -> Affine:
 
 
 def _batch_norm(call: Call) -> Affine | None:
-    args: list[Any] = [call.argument(i, n) for i, n in enumerate(("input", "running_mean", "running_var", "weight", "bias"))]
+    args: list[Any] = [
+        call.argument(i, n) for i, n in enumerate(("input", "running_mean", "running_var", "weight", "bias"))
+    ]
     x, mean, variance, gain, shift = args
     if call.argument(5, "training", False) or mean is None:
         return None
@@ -106,9 +107,9 @@ def _batch_norm(call: Call) -> Affine | None:
     scale = scale if gain is None else scale * gain.detach()
     offset = -mean * scale if shift is None else shift.detach() - mean * scale
 
-    def apply(t: Tensor, w: Tensor | None, b: Tensor | None) -> Tensor:
-        out = t * per_channel(w, x_like)  # pyright: ignore[reportOperatorIssue]  # a scale is given
-        return out if b is None else out + per_channel(b, x_like)
+    def apply(t: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        out = t * channels_of(w, x_like)
+        return out if b is None else out + channels_of(b, x_like)
 
     x_like = x.detach()
     return Affine(apply, scale, offset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from captum._engine.calls import Call
 from captum._engine.drive import AtInputs, differentiate, leaf
 from captum._engine.operators import Kind
-from captum._engine.ruled import require_visible
+from captum._engine.ruled import require_visible, run_forward
 from captum._engine.rules import RuleMode, Table
 from captum._engine.score import read_output
 from captum.attr.base import GradientAttribution
@@ -82,19 +83,13 @@ def read_attention(function: AtInputs, model: nn.Module, *, with_gradients: bool
     """
     reader = AttentionReader()
     mode = RuleMode(reader.table(), model, on_unknown="linear")
-    rows = function.everyone()
-    try:
-        with function.running(), torch.enable_grad():
-            variables = tuple(leaf(v.detach()) for v in function.values)
-            mode.begin(variables)
-            with mode, function.replaced(variables):
-                score = function.score(function.fill(variables, rows), rows)
-            found = reader.found
-            _require_square(found)
-            grads = differentiate(score, found) if with_gradients else ()
+    with contextlib.closing(mode), function.running(), torch.enable_grad():
+        variables = tuple(leaf(v.detach()) for v in function.values)
+        score, _ = run_forward(function, mode, (variables, None), function.everyone(), None)
+        found = reader.found
+        _require_square(found)
+        grads = differentiate(score, found) if with_gradients else ()
         return [w.detach() for w in found], list(grads)
-    finally:
-        mode.close()
 
 
 def _require_square(found: list[Tensor]) -> None:
@@ -205,8 +200,9 @@ class AttentionRelevance(_AttentionMethod):
         function = self._at_inputs(inputs, target, additional_forward_args)
         weights, grads = read_attention(function, self.model, with_gradients=True)
         size = weights[0].shape[-1]
-        relevance = torch.eye(size, dtype=weights[0].dtype, device=weights[0].device).expand(len(weights[0]), size, size)
+        relevance = torch.eye(size, dtype=weights[0].dtype, device=weights[0].device).expand(
+            len(weights[0]), size, size
+        )
         for layer, grad in zip(weights, grads, strict=True):
             relevance = relevance + (layer * grad).clamp(min=0).mean(1) @ relevance
         return self._of_query(relevance, query)
-

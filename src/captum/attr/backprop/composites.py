@@ -13,19 +13,36 @@ from torch import Tensor, nn
 from captum._engine.operators import OPERATORS
 from captum._engine.values import describe
 from captum.attr.backprop.relevance_rules import (
+    Alpha1_Beta0_Rule,
     AlphaBetaRule,
     EpsilonRule,
     FlatRule,
     GammaRule,
+    IdentityRule,
+    NormRule,
+    PassRule,
     PropagationRule,
+    WSquareRule,
     ZBoxRule,
     ZPlusRule,
 )
 from captum.errors import InputError, InputTypeError
 
 __all__ = [
+    "Alpha1_Beta0_Rule",
+    "AlphaBetaRule",
     "Composite",
+    "EpsilonRule",
+    "FlatRule",
+    "GammaRule",
+    "IdentityRule",
+    "NormRule",
+    "PassRule",
+    "PropagationRule",
     "Site",
+    "WSquareRule",
+    "ZBoxRule",
+    "ZPlusRule",
     "alpha2_beta1_flat",
     "attn_lrp",
     "cp_lrp",
@@ -85,7 +102,7 @@ class Composite:
     def __post_init__(self) -> None:
         """Check the rows."""
         for row in self.rows:
-            if len(row) != 2 or not isinstance(row[1], PropagationRule):  # pyright: ignore[reportUnnecessaryComparison, reportUnnecessaryIsInstance]  # users write tables
+            if len(row) != 2 or not isinstance(row[1], PropagationRule):  # pyright: ignore[reportUnnecessaryIsInstance]  # users write tables
                 message = f"Expected rows (where, PropagationRule), got {describe(row)}."
                 raise InputTypeError(message)
         for name in self.stops:
@@ -195,5 +212,6 @@ def read_composite(value: Composite | str | None) -> Composite:
         return NAMED[value]()
     if isinstance(value, Composite):
         return value
-    message = f"Expected composite as a Composite or one of {list(NAMED)}, got {value if isinstance(value, str) else describe(value)!r}."
+    shown = repr(value) if isinstance(value, str) else describe(value)  # pyright: ignore[reportUnnecessaryIsInstance]  # users pass anything
+    message = f"Expected composite as a Composite or one of {list(NAMED)}, got {shown}."
     raise InputError(message)

@@ -65,14 +65,12 @@ class Comparison:
 
             return run_reveal(self, function, points, twins, chunk.rows, layers)
         mode = RuleMode(Rescale(self.eps).table(), self.model, paired=True, on_unknown=self.on_unknown)
-        done = run_ruled(
-            function, mode, points, chunk.rows, twins=twins, layers=layers, create_graph=graph
-        )
+        done = run_ruled(function, mode, (points, twins), chunk.rows, layers=layers, create_graph=graph)
         parts = [g * (v - t) for g, v, t in zip(done.grads, done.values, done.twins, strict=True)]
         return done, tuple(parts)
 
 
-_RANDOM = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001  # torch has no public base
+_RANDOM = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)  # torch has no public base
 
 
 def warn_of_training(model: nn.Module) -> None:

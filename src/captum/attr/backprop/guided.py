@@ -28,7 +28,9 @@ __all__ = [
 ]
 
 
-def modified_gradients(function: AtInputs, model: nn.Module, deconvolution: bool, activations: Sequence[str]) -> Tensors:
+def modified_gradients(
+    function: AtInputs, model: nn.Module, deconvolution: bool, activations: Sequence[str]
+) -> Tensors:
     """Gradients of the score by the inputs under the ReLU rules.
 
     Args:
@@ -39,8 +41,9 @@ def modified_gradients(function: AtInputs, model: nn.Module, deconvolution: bool
     """
     rules = ReluRules(deconvolution, activations)
     mode = RuleMode(rules.table(), model, on_unknown="linear")
+    points = tuple(v.detach() for v in function.values)
     with function.running():
-        done = run_ruled(function, mode, tuple(v.detach() for v in function.values), function.everyone())
+        done = run_ruled(function, mode, (points, None), function.everyone())
     if not rules.applied:
         listed = " or ".join(activations)
         message = (
@@ -93,9 +96,7 @@ class ModifiedReluGradientAttribution(GradientAttribution):
             InputError: when the model calls no ReLU.
         """
         function = self._at_inputs(inputs, target, additional_forward_args, embedding_reduce)
-        return function.restore(
-            modified_gradients(function, self.model, self.use_relu_grad_output, self.activations)
-        )
+        return function.restore(modified_gradients(function, self.model, self.use_relu_grad_output, self.activations))
 
 
 class GuidedBackprop(ModifiedReluGradientAttribution):
@@ -188,7 +189,7 @@ class GuidedGradCam(GradientAttribution):
 
     def _heat(self, function: AtInputs, to_input: bool) -> Tensor:
         """max(Grad-CAM, 0), ``(B, 1, *spatial)``."""
-        layers = InternalAttribution(self.model, self.layer)._layers(to_input)  # noqa: SLF001  # how a layer is read, said once
+        layers = InternalAttribution(self.model, self.layer)._layers(to_input)  # how a layer is read, said once
         rows = function.everyone()
         with function.running(), torch.enable_grad():
             output, values, _ = function.tap(layers, tuple(v.detach() for v in function.values), rows)

@@ -66,7 +66,11 @@ class LRP(GradientAttribution):
         self.on_unknown: OnUnknown = on_unknown
         for name, module in model.named_modules():
             rule: object = getattr(module, "rule", None)
-            if rule is not None and not isinstance(rule, (PropagationRule, nn.Module, Tensor)) and not inspect.ismethod(rule):
+            if (
+                rule is not None
+                and not isinstance(rule, (PropagationRule, nn.Module, Tensor))
+                and not inspect.ismethod(rule)
+            ):
                 message = f"Expected a PropagationRule as .rule of module {name!r}, got {describe(rule)}."
                 raise InputTypeError(message)
 
@@ -100,7 +104,9 @@ class LRP(GradientAttribution):
         mode = RuleMode(flow.table(), self.model, on_unknown=self.on_unknown)
         points = tuple(v.detach() for v in function.values)
         with function.running(), flow.stack.followed():
-            return run_ruled(function, mode, points, function.everyone(), layers=layers, seeds=lambda scores: scores)
+            return run_ruled(
+                function, mode, (points, None), function.everyone(), layers=layers, seeds=lambda scores: scores
+            )
 
     @log_usage()
     def attribute(

@@ -59,7 +59,7 @@ class RelevanceFlow:
         if isinstance(out, Tensor) and out.requires_grad:
             _note(call, out, depth=depth, role=_role(call.active[0], call) if len(call.active) == 1 else None)
         elif depth:
-            for part in out if isinstance(out, (list, tuple)) else ():  # pyright: ignore[reportUnknownVariableType]  # any result
+            for part in out if isinstance(out, (list, tuple)) else ():
                 if isinstance(part, Tensor) and part.requires_grad:
                     _note(call, part, depth=depth)
         return out

@@ -50,7 +50,7 @@ class Group:
 
 
 def stabilised(z: Tensor, epsilon: float) -> Tensor:
-    """z + ε sign(z), with sign(0) = 1."""
+    """Z + ε sign(z), with sign(0) = 1."""
     return torch.copysign(z.new_full((), epsilon), z).add_(z)
 
 
@@ -184,8 +184,12 @@ class AlphaBetaRule(PropagationRule):
         bias = None if self.set_bias_to_zero else affine.bias
         if affine.weight is None:
             return [Group([Term(x, None, bias)])]
-        excites = Group([Term(up, _positive(affine.weight), _positive(bias)), Term(down, _negative(affine.weight), None)])
-        inhibits = Group([Term(up, _negative(affine.weight), _negative(bias)), Term(down, _positive(affine.weight), None)])
+        excites = Group(
+            [Term(up, _positive(affine.weight), _positive(bias)), Term(down, _negative(affine.weight), None)]
+        )
+        inhibits = Group(
+            [Term(up, _negative(affine.weight), _negative(bias)), Term(down, _positive(affine.weight), None)]
+        )
         excites.share, inhibits.share = self.alpha, -self.beta
         return [excites, inhibits] if self.beta else [excites]
 
@@ -259,7 +263,9 @@ class FlatRule(PropagationRule):
 
     def groups(self, x: Tensor, affine: Affine) -> list[Group]:
         """Ones, seen through weights of one."""
-        return [Group([Term(torch.ones_like(x), None if affine.weight is None else torch.ones_like(affine.weight), None)])]
+        return [
+            Group([Term(torch.ones_like(x), None if affine.weight is None else torch.ones_like(affine.weight), None)])
+        ]
 
 
 class NormRule(PropagationRule):
@@ -284,7 +290,7 @@ class PassRule(PropagationRule):
         """Nothing is shared."""
         raise NotImplementedError
 
-    def propagate(self, x: Tensor, affine: Affine, relevance: Tensor) -> Tensor:
+    def propagate(self, x: Tensor, affine: Affine, relevance: Tensor) -> Tensor:  # noqa: ARG002  # the shape says enough
         """The relevance itself."""
         if relevance.shape != x.shape:
             message = (

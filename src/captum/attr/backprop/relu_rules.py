@@ -43,7 +43,9 @@ class ReluRules:
             known = OPERATORS.get(name)
             if known is None or known.kind is not Kind.ELEMENTWISE:
                 options = ", ".join(sorted(n for n, o in OPERATORS.items() if o.kind is Kind.ELEMENTWISE))
-                message = f"Expected activations to be names of element-wise operators, got {name!r}; choose from: {options}."
+                message = (
+                    f"Expected activations to be names of element-wise operators, got {name!r}; choose from: {options}."
+                )
                 raise InputError(message)
 
     def table(self) -> Table:

@@ -196,8 +196,13 @@ def batch_norm(call: Call) -> Any:
 
 
 def per_channel(weight: Tensor | None, like: Tensor) -> Tensor | None:
+    """A weight per channel, or None, shaped to multiply ``like``."""
+    return None if weight is None else channels_of(weight, like)
+
+
+def channels_of(weight: Tensor, like: Tensor) -> Tensor:
     """A weight per channel, shaped to multiply ``like``."""
-    return None if weight is None else weight.detach().reshape(-1, *[1] * (like.dim() - 2))
+    return weight.detach().reshape(-1, *[1] * (like.dim() - 2))
 
 
 NORMS: dict[str, Rule] = {

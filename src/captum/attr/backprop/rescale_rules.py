@@ -172,8 +172,7 @@ class Rescale:
         if len(call.active) < 2:
             return self.elementwise(call)
         with call.mode:
-            out = torch.exp(call.args[1] * torch.log(call.args[0]))
-        return out
+            return torch.exp(call.args[1] * torch.log(call.args[0]))
 
     def dropout(self, call: Call) -> Any:
         """In training the input and the baseline share one mask."""

@@ -10,6 +10,7 @@ so that contributions that cancel in the sum are revealed. Other operators see t
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,7 @@ from captum._engine.drive import AtInputs, differentiate, leaf
 from captum._engine.operators import Kind
 from captum._engine.place import Layers
 from captum._engine.rows import Rows
-from captum._engine.ruled import Pass, Tensors, bypassed
+from captum._engine.ruled import Pass, Tensors, bypassed, run_forward
 from captum._engine.rules import RuleMode, Table
 from captum.attr.backprop.affine import Affine, as_affine
 from captum.attr.backprop.rescale_rules import Rescale
@@ -57,7 +58,12 @@ class RevealCancel(Rescale):
         table.kinds[Kind.LINEAR] = self._sum
         table.kinds[Kind.BILINEAR] = self._product
         table.kinds[Kind.ELEMENTWISE] = self._activation
-        table.names |= {"relu": self._activation, "dropout": self._dropout, "batch_norm": self._norm, "pow": self._power}
+        table.names |= {
+            "relu": self._activation,
+            "dropout": self._dropout,
+            "batch_norm": self._norm,
+            "pow": self._power,
+        }
         return table
 
     def _apart(self, call: Call) -> Any:
@@ -71,7 +77,11 @@ class RevealCancel(Rescale):
 
     def _splits(self, call: Call) -> bool:
         """Whether parts can be followed through a call."""
-        return bool(call.active) and same_conditions(call) and call.name not in ("setitem", "copy", "_pack_padded_sequence")
+        return (
+            bool(call.active)
+            and same_conditions(call)
+            and call.name not in ("setitem", "copy", "_pack_padded_sequence")
+        )
 
     def _of_parts(self, call: Call, which: int, flipped: Tensor | None = None) -> Any:
         """A linear operator of one part of every operand, without what its constants add."""
@@ -93,9 +103,7 @@ class RevealCancel(Rescale):
 
     def _several(self, call: Call, parts: list[Any]) -> Any:
         values, twins = call.evaluate(detached), call.twin_value()
-        outs = [
-            route(lambda g: (g, g), v.clone(), p, n) for v, p, n in zip(values, parts[0], parts[1], strict=True)
-        ]
+        outs = [route(lambda g: (g, g), v.clone(), p, n) for v, p, n in zip(values, parts[0], parts[1], strict=True)]
         result = tuple(outs) if isinstance(values, tuple) else outs
         call.mode.mark_all(result, twins)
         for out, p, n in zip(outs, parts[0], parts[1], strict=True):
@@ -125,14 +133,16 @@ class RevealCancel(Rescale):
         if call.name == "mul" and len(call.active) == 1:
             x = call.active[0]
             other = call.args[1] if call.args[0] is x else call.args[0]
-            factor = other.detach() if isinstance(other, Tensor) else torch.full((), other, dtype=x.dtype, device=x.device)
-            return self._affine(call, Affine(lambda t, w, _b: t * w, factor, None))  # pyright: ignore[reportOperatorIssue]  # a factor is given
+            factor = (
+                other.detach() if isinstance(other, Tensor) else torch.full((), other, dtype=x.dtype, device=x.device)
+            )
+            return self._affine(call, Affine(lambda t, w, _b: t * w, factor, None))
         return self.bilinear(call)
 
     def _affine(self, call: Call, affine: Affine) -> Any:
         p, n = parts_of(call, call.active[0])
-        assert affine.weight is not None  # noqa: S101  # as_affine gives weights
-        up, down = affine.weight.clamp(min=0), affine.weight.clamp(max=0)
+        weight = affine.weight if affine.weight is not None else torch.ones((), dtype=p.dtype, device=p.device)
+        up, down = weight.clamp(min=0), weight.clamp(max=0)
         apply = affine.apply
         parts = apply(p, up, None) + apply(n, down, None), apply(p, down, None) + apply(n, up, None)
         kind = "conv" if call.name.startswith("conv") else "dense" if call.name in _DENSE else _origin(call)
@@ -180,7 +190,7 @@ class RevealCancel(Rescale):
     def _join(self, call: Call, value: Tensor, parts: Parts, origin: str | None = None) -> Any:
         """Finish a call: the value, as the sum of the parts in the graph, and the parts beside it."""
         origin = origin or _origin(call)
-        out = route(lambda g: (g, g), value.clone() if value._is_view() else value, *parts)  # noqa: SLF001  # a view has an owner
+        out = route(lambda g: (g, g), value.clone() if value._is_view() else value, *parts)  # a view has an owner
         twin = call.twin_value()
         if call.mutates:
             _forget(call, call.args[0])
@@ -235,31 +245,18 @@ def run_reveal(
     """One pass under RevealCancel: what it gives, and the contributions of the variables."""
     rules = RevealCancel(comparison.eps, genomics=comparison.rule == "genomics")
     mode = RuleMode(rules.table(), comparison.model, paired=True, on_unknown=comparison.on_unknown)
-    try:
-        with torch.enable_grad():
-            variables = tuple(leaf(p) for p in points)
-            mode.begin(variables, twins)
-            values: Tensors = variables
-            with mode, function.replaced(variables):
-                filled = function.fill(variables, rows)
-                if layers is None:
-                    scores = function.score(filled, rows)
-                else:
-                    output, values = layers.tap(function.score_of_model(), filled, rows)
-                    scores = function.score.read(output, rows)
-            mode.check_seen(scores)
-            bases = [mode.twin(v) for v in values]
-            contributions, slopes = _contributions(mode, scores, values, bases)
+    with contextlib.closing(mode), torch.enable_grad():
+        variables = tuple(leaf(p) for p in points)
+        scores, values = run_forward(function, mode, (variables, twins), rows, layers)
+        bases = [mode.twin(v) for v in values]
+        contributions, slopes = _contributions(mode, scores, values, bases)
         grads: list[Tensor] = []
         for part, slope, value, base in zip(contributions, slopes, values, bases, strict=True):
             run = value.detach() - base
             grads.append(torch.where((run.abs() >= comparison.eps) & (run != 0), secant(part, run, 0.0, 0.0), slope))
         covers = layers is None or not bypassed(scores, values, variables)
-        detached_values = tuple(v.detach() for v in values)
-        done = Pass(scores.detach(), mode.twin(scores), detached_values, tuple(bases), tuple(grads), covers)
-        return done, tuple(contributions)
-    finally:
-        mode.close()
+        plain = tuple(v.detach() for v in values)
+        return Pass(scores.detach(), mode.twin(scores), plain, tuple(bases), tuple(grads), covers), tuple(contributions)
 
 
 def _contributions(
