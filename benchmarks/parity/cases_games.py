@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,6 +45,12 @@ def game_cases() -> Iterator[Case]:
             yield Case(kind, f"output={label}", run)
 
 
+def enumerated_cases() -> Iterator[Case]:
+    """Kernel SHAP by default, with a budget for every coalition: the exact Shapley values."""
+    for label, mask in masks().items():
+        yield Case("KernelShap", f"perceptron/mask={label}/enumerated", bound(_enumerated, mask))
+
+
 def _few(scene: Scene) -> Any:
     """A mask of at most four groups for any scene."""
     if isinstance(scene.inputs, tuple):
@@ -59,7 +66,22 @@ def _game(attr: Any, kind: str, scene: Scene, mask: Any, packed: int) -> object:
     options: dict[str, Any] = {"feature_mask": mask, "perturbations_per_eval": packed, "baselines": scene.baselines}
     if kind in ("ShapleyValueSampling", "Lime", "KernelShap"):
         options["n_samples"] = 12
-    return getattr(attr, kind)(scene.model).attribute(**scene.call, **options)
+    explainer = getattr(attr, kind)(scene.model)
+    return explainer.attribute(**scene.call, **options, **_stream(explainer))
+
+
+def _stream(explainer: Any) -> dict[str, str]:
+    """The option that asks for the published random stream, where there is one."""
+    options = inspect.signature(explainer.attribute).parameters
+    return {"sampling": "upstream"} if "sampling" in options else {}
+
+
+def _enumerated(attr: Any, mask: Any) -> object:
+    """Kernel SHAP with as many samples as there are coalitions."""
+    scene = SCENES["perceptron"]()
+    return attr.KernelShap(scene.model).attribute(
+        **scene.call, feature_mask=mask, n_samples=40, baselines=scene.baselines
+    )
 
 
 def _total(x: Tensor) -> Tensor:
@@ -72,7 +94,8 @@ def _float(x: Tensor) -> float:
 
 def _aggregate(attr: Any, kind: str, forward: Any) -> object:
     options = {"n_samples": 12} if kind in ("ShapleyValueSampling", "Lime", "KernelShap") else {}
-    return getattr(attr, kind)(forward).attribute(draw(4, 5), **options)
+    explainer = getattr(attr, kind)(forward)
+    return explainer.attribute(draw(4, 5), **options, **_stream(explainer))
 
 
 def permutation_cases() -> Iterator[Case]:
@@ -196,12 +219,14 @@ def _published_permutation(attr: Any) -> object:
 
 def _published(attr: Any, kind: str, rows: slice = slice(None), **options: Any) -> object:
     scene = SCENES["toy"]()
-    return getattr(attr, kind)(scene.model).attribute(scene.inputs[rows], target=0, **options)
+    explainer = getattr(attr, kind)(scene.model)
+    return explainer.attribute(scene.inputs[rows], target=0, **options, **_stream(explainer))
 
 
 def perturbation_cases() -> Iterator[Case]:
     """Every case of this file."""
     yield from game_cases()
+    yield from enumerated_cases()
     yield from permutation_cases()
     yield from occlusion_cases()
     yield from place_game_cases()

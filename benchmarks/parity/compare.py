@@ -104,7 +104,8 @@ def _judge_numbers(upstream: Side, ours: Side, known: list[Known], published: di
 
 def _explains(entry: Known, upstream: Side, ours: Side, relative: float, published: dict[str, Side]) -> bool:
     if entry.like:
-        return entry.like in published and close(*distance(published[entry.like].arrays, ours.arrays))
+        other = entry.like.format("/".join(ours.record["id"].split("/")[1:-1]))
+        return other in published and close(*distance(published[other].arrays, ours.arrays))
     if entry.complete:
         return float(np.abs(ours.arrays[-1]).max()) <= COMPLETE * float(np.abs(ours.arrays[0]).max())
     if entry.mend is not None:

@@ -17,10 +17,12 @@ class Known:
     """One meant difference.
 
     ``allows`` says what may differ: ``numbers``, ``dtype``, ``structure``, ``refused`` (the published package raises,
-    here there is a result), ``refuses`` (the reverse), ``error`` (another kind of error). ``mend`` turns the published
-    numbers into the right ones, which must then agree; ``like`` names a case whose published numbers ours must agree
-    with instead; ``complete`` asks that our last array, the completeness residuals, vanishes; without any of them the
-    numbers may differ by ``within`` of their scale.
+    here there is a result), ``refuses`` (the reverse), ``error`` (another kind of error). What the numbers are held to:
+
+    - ``mend`` turns the published numbers into the right ones;
+    - ``like`` names a case whose published numbers ours must agree with (``{}`` is the middle of this case's own id);
+    - ``complete`` asks that our last array, the completeness residuals, vanishes;
+    - ``within`` is the largest difference as a share of the scale, where nothing better is known.
     """
 
     name: str
@@ -140,8 +142,14 @@ KNOWN: tuple[Known, ...] = (
     Known(
         "gaps-are-free",
         "Missing mask ids take part in the permutations there and cost draws; here ids are compressed.",
-        ("ShapleyValueSampling/perceptron/mask=gaps/*",),
-        within=0.3,
+        tuple(f"{kind}/perceptron/mask=gaps/packed=*" for kind in ("ShapleyValueSampling", "Lime", "KernelShap")),
+        within=1.0,
+    ),
+    Known(
+        "kernel-shap-exact",
+        "With a budget for every coalition Kernel SHAP is exact here, and sampled with replacement there.",
+        ("KernelShap/perceptron/mask=*/enumerated",),
+        like="ShapleyValues/{}/packed=1",
     ),
     Known(
         "permutation-before-chunks",
@@ -152,10 +160,7 @@ KNOWN: tuple[Known, ...] = (
     Known(
         "games-keep-dtype",
         "Shapley values, LIME and occlusion are always float32 there; here they have the dtype of the scores.",
-        tuple(
-            f"{kind}*/{case}" for kind in ("Shapley", "Lime", "KernelShap") for case in ("perceptron64", "output=float")
-        )
-        + ("Occlusion/*",),
+        ("Shapley*/perceptron64", "Shapley*/output=float", "Lime/*", "KernelShap/*", "Occlusion/*"),
         frozenset({"dtype"}),
     ),
     Known(
