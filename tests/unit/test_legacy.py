@@ -12,7 +12,6 @@ import pytest
 import captum
 from captum import _legacy
 
-GAMES = ["DataLoaderAttribution", "KernelShap", "Lime", "LimeBase"]
 LANGUAGE = [
     "ImageMaskInput",
     "InterpretableInput",
@@ -28,10 +27,8 @@ LANGUAGE = [
 
 # Home, or home:name, of what is not built yet -> what it waits for. An entry goes when its room lands: the test says so.
 NOT_YET = {
-    "captum.attr.averages.dataloader": "attribution over data loaders",
     "captum.attr.backprop.lrp:SUPPORTED_LAYERS_WITH_RULES": "LRP by operators may list its layers or drop the names",
     "captum.attr.backprop.lrp:SUPPORTED_NON_LINEAR_LAYERS": "the same",
-    "captum.attr.games.permutation": "feature permutation",
     "captum.attr.text.llm": "language models",
     "captum.attr.text.llm_gradient": "language models",
     "captum.concept": "concepts",
@@ -52,7 +49,6 @@ NOT_YET = {
     "captum.robust": "attacks",
     "captum.robust.comparator": "attacks",
     "captum.robust.min_param": "attacks",
-    **dict.fromkeys((f"captum.attr:{name}" for name in GAMES), "games"),
     **dict.fromkeys((f"captum.attr:{name}" for name in LANGUAGE), "language models"),
 }
 
