@@ -118,6 +118,11 @@ class Score:
             return values
         return one_per_row(values, values if callable(self.target) else read_output(output), self.target, rows)
 
+    def at(self, tensors: tuple[Tensor, ...], limit: int | None = None) -> Tensor:
+        """The score at other inputs, ``(1, *)`` or ``(B, *)`` each, ``limit`` rows at a time, ``(B,)``."""
+        parts = [self(tuple(rows.pick(t) for t in tensors), rows) for rows in self.everyone().pieces(limit)]
+        return torch.cat(parts)
+
     def resolve(self) -> Any:
         """Fix ``target='argmax'`` to the classes that the model predicts for the inputs."""
         if self.target == ARGMAX and isinstance(self.target, str):

@@ -13,7 +13,7 @@ from captum._engine.place import Layers, Neuron, Side
 from captum._engine.score import Score
 from captum._engine.sweep import check_limit
 from captum._engine.values import describe, parse_baselines, parse_inputs
-from captum.errors import InputError, LayerError
+from captum.errors import InputError, InputTypeError, LayerError
 
 __all__ = [
     "Attribution",
@@ -195,6 +195,18 @@ class InternalAttribution(Attribution, Generic[ModuleOrModules]):
     def _layers(self, to_input: bool, several: bool = False) -> Layers:
         """The place of the layer."""
         return Layers(self._modules(several), side_of(to_input))
+
+
+_GRAD_KWARGS = ("allow_unused", "create_graph", "materialize_grads", "retain_graph")
+
+
+def wants_graph(create_graph: bool, grad_kwargs: dict[str, Any] | None) -> bool:
+    """Whether the caller asked for a graph, by the flag or among the arguments of ``torch.autograd.grad``."""
+    unknown = [k for k in grad_kwargs or {} if k not in _GRAD_KWARGS]
+    if unknown:
+        message = f"Expected grad_kwargs among {', '.join(_GRAD_KWARGS)}; got {', '.join(unknown)}."
+        raise InputTypeError(message)
+    return create_graph or bool((grad_kwargs or {}).get("create_graph"))
 
 
 def side_of(to_input: bool) -> Side:

@@ -12,15 +12,10 @@ from captum._engine.drive import differentiate
 from captum._engine.entry import differentiable
 from captum._engine.place import Layers
 from captum._engine.score import Score
-from captum.attr.base import GradientAttribution, LayerAttribution
+from captum.attr.base import GradientAttribution, LayerAttribution, wants_graph
 from captum.log import log_usage
 
 __all__ = ["LayerActivation", "LayerGradientXActivation"]
-
-
-def wants_graph(create_graph: bool, grad_kwargs: dict[str, Any] | None) -> bool:
-    """Whether the caller asked for a graph, in either way."""
-    return create_graph or bool((grad_kwargs or {}).get("create_graph"))
 
 
 def values_and_gradients(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from captum._engine.entry import differentiable
-from captum.attr.base import GradientAttribution, LayerAttribution
-from captum.attr.gradients.activation import values_and_gradients, wants_graph
+from captum.attr.base import GradientAttribution, LayerAttribution, wants_graph
+from captum.attr.gradients.activation import values_and_gradients
 from captum.errors import InputError, LayerError
 from captum.log import log_usage
 

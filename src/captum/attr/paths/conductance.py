@@ -14,7 +14,7 @@ from captum._engine.entry import differentiable
 from captum._engine.place import Layers, Neuron
 from captum._engine.rows import Chunk, Rows, fold
 from captum._engine.sweep import Sweep, check_limit
-from captum.attr.base import GradientAttribution, LayerAttribution, NeuronAttribution, completeness_gap
+from captum.attr.base import GradientAttribution, LayerAttribution, NeuronAttribution, completeness_gap, wants_graph
 from captum.attr.paths.influence import gradients_at_layer
 from captum.attr.paths.integral import Tensors, points_on_path, precise
 from captum.attr.paths.quadrature import nodes_and_weights
@@ -149,7 +149,7 @@ class LayerConductance(LayerAttribution, GradientAttribution):
         Raises:
             LayerError: when the layer is not reached.
         """
-        create_graph = create_graph or bool((grad_kwargs or {}).get("create_graph"))
+        create_graph = wants_graph(create_graph, grad_kwargs)
         function = self._at_inputs(inputs, target, additional_forward_args)
         layers = self._layers(attribute_to_layer_input)
         nodes = nodes_and_weights(n_steps, method)[0]
@@ -269,7 +269,7 @@ class NeuronConductance(NeuronAttribution, GradientAttribution):
         if callable(neuron_selector):
             message = "The neuron_selector function must only select: what it computes is not differentiated."
             warnings.warn(message, CaptumWarning, stacklevel=3)
-        create_graph = create_graph or bool((grad_kwargs or {}).get("create_graph"))
+        create_graph = wants_graph(create_graph, grad_kwargs)
         function = self._at_inputs(inputs, target, additional_forward_args, embedding_reduce)
         layers = self._layers(attribute_to_neuron_input)
         neuron = Neuron(function.score_of_model(), layers, neuron_selector)

@@ -12,7 +12,7 @@ from captum._engine.entry import differentiable
 from captum._engine.place import Layers
 from captum._engine.rows import Chunk, fold
 from captum._engine.sweep import Sweep, check_limit
-from captum.attr.base import GradientAttribution, LayerAttribution
+from captum.attr.base import GradientAttribution, LayerAttribution, wants_graph
 from captum.attr.paths.integral import Tensors, points_on_path, precise
 from captum.attr.paths.quadrature import nodes_and_weights
 from captum.log import log_usage
@@ -80,7 +80,7 @@ class InternalInfluence(LayerAttribution, GradientAttribution):
         Raises:
             LayerError: when the layer is not reached.
         """
-        create_graph = create_graph or bool((grad_kwargs or {}).get("create_graph"))
+        create_graph = wants_graph(create_graph, grad_kwargs)
         function = self._at_inputs(inputs, target, additional_forward_args)
         layers = self._layers(attribute_to_layer_input)
         nodes, weights = nodes_and_weights(n_steps, method)

@@ -13,7 +13,7 @@ from captum._engine.drive import AtInputs, Reduce
 from captum._engine.entry import differentiable
 from captum._engine.rows import Chunk
 from captum._engine.sweep import Sweep
-from captum.attr.base import GradientAttribution, LayerAttribution, completeness_gap
+from captum.attr.base import GradientAttribution, LayerAttribution, completeness_gap, wants_graph
 from captum.attr.paths.influence import gradients_at_layer
 from captum.attr.paths.integral import Tensors, points_on_path
 from captum.log import log_usage
@@ -160,7 +160,7 @@ class LayerInputBaselineXGradient(LayerAttribution, GradientAttribution):
         Raises:
             LayerError: when the layer is not reached.
         """
-        keep = bool((grad_kwargs or {}).get("create_graph"))
+        keep = wants_graph(create_graph=False, grad_kwargs=grad_kwargs)
         function = self._at_inputs(inputs, target, additional_forward_args)
         layers = self._layers(attribute_to_layer_input)
         start = function.baseline_values(baselines)

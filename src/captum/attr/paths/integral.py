@@ -86,8 +86,8 @@ def choose_steps(
 ) -> tuple[Tensors, int]:
     """Attributions with a given number of steps, or with as many as completeness needs.
 
-    ``"auto"`` doubles the number from 16 until ``|Σ a − (F(x) − F(x'))| ≤ tol · max(|F(x) − F(x')|, tiny)`` in every row,
-    and warns with the error that is left at 4096.
+    ``"auto"`` doubles the number from 16 until ``|Σ a − (F(x) − F(x'))| ≤ tol · |F(x) − F(x')|`` in every row, up to
+    the rounding of the scores, and warns with the error that is left at 4096.
 
     Args:
         n_steps: a number, or ``"auto"``.
@@ -106,7 +106,8 @@ def choose_steps(
         message = f"n_steps='auto' needs multiply_by_inputs=True and tol > 0, got tol={tol}."
         raise InputError(message)
     steps = FIRST_STEPS
-    rise = (ends[0] - ends[1]).abs().clamp(min=torch.finfo(precise(ends[0].dtype)).tiny)
+    noise = 32 * torch.finfo(ends[0].dtype).eps * torch.maximum(ends[0].abs(), ends[1].abs())
+    rise = torch.maximum((ends[0] - ends[1]).abs(), noise / tol).clamp(min=torch.finfo(ends[0].dtype).tiny)
     while True:
         attributions = attribute(steps)
         error = float((completeness_gap(attributions, *ends).abs().detach() / rise).max())

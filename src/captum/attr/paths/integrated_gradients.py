@@ -11,7 +11,7 @@ from torch import Tensor
 from captum._engine.drive import AtInputs, AtLayer, Reduce
 from captum._engine.entry import differentiable
 from captum._engine.values import parse_baselines
-from captum.attr.base import GradientAttribution, LayerAttribution, NeuronAttribution, completeness_gap
+from captum.attr.base import GradientAttribution, LayerAttribution, NeuronAttribution, completeness_gap, wants_graph
 from captum.attr.paths.integral import Steps, Tensors, choose_steps, integrate
 from captum.log import log_usage
 
@@ -208,12 +208,13 @@ class LayerIntegratedGradients(LayerAttribution, GradientAttribution):
 
         Returns:
             Attributions shaped like the layer's value: a tensor, a tuple, or a list for a list of layers; with the
-            delta ``(B,)`` over all layers if asked for.
+            delta ``(B,)`` over all layers if asked for: ``Σ a − (F(x) − F(x'))`` with the model's own scores, so that it
+            also shows what flows around the layers.
 
         Raises:
             LayerError: when a layer is not reached.
         """
-        create_graph = create_graph or bool((grad_kwargs or {}).get("create_graph"))
+        create_graph = wants_graph(create_graph, grad_kwargs)
         score = self._score(inputs, target, additional_forward_args)
         function = self._at_layer(score, attribute_to_layer_input, create_graph, internal_batch_size)
         options = {"limit": internal_batch_size, "label": self._label(show_progress), "create_graph": create_graph}
@@ -222,9 +223,13 @@ class LayerIntegratedGradients(LayerAttribution, GradientAttribution):
         with function.running():
             start = function.read(ids)
         call = _Integration(function, start, self._multiply_by_inputs, options)
-        attributions, delta, self.n_steps_used = call.run(n_steps, method, tol, return_convergence_delta)
+        attributions, _, self.n_steps_used = call.run(n_steps, method, tol, want_delta=False)
         result = self._by_layer(attributions, function.place)
-        return (result, delta) if return_convergence_delta else result
+        if not return_convergence_delta:
+            return result
+        with function.running(), torch.no_grad():
+            end, start = (score.at(t, internal_batch_size) for t in (function.tensors, ids))
+        return result, completeness_gap([a.detach() for a in attributions], end, start)
 
 
 class NeuronIntegratedGradients(NeuronAttribution, GradientAttribution):
