@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -321,7 +321,7 @@ class _bar:  # noqa: N801  # used like a function in a with statement
             self._bar.total = (1 - (1 - count) // per_pass) * self._batches
             self._bar.refresh()
 
-    def __enter__(self) -> _bar:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -175,11 +175,10 @@ class Lime(LimeBase):
         weights = similarities(kernel, game, coalitions, joint and game.batch > 1)
         dtype = torch.float64 if game.dtype == torch.float64 else torch.float32
         fits: list[Tensor] = []
-        with torch.random.fork_rng(devices=[]):
-            for row in range(models):
-                design = coalitions if coalitions.dim() == 2 else coalitions[:, row]
-                parts = (design.to(dtype), scores[:, row].to(dtype), weights[:, row].to(dtype))
-                fits.append(fit_model(self.interpretable_model, *parts).detach().reshape(1, -1))
+        for row in range(models):
+            design = coalitions if coalitions.dim() == 2 else coalitions[:, row]
+            parts = (design.to(dtype), scores[:, row].to(dtype), weights[:, row].to(dtype))
+            fits.append(fit_model(self.interpretable_model, *parts).detach().reshape(1, -1))
         return torch.cat(fits)
 
     @staticmethod

@@ -52,10 +52,14 @@ class _Whole(ConstantReady):
 
 
 def fit_model(model: Any, samples: Tensor, scores: Tensor, weights: Tensor) -> Tensor:
-    """Fit an interpretable model to samples ``(K, M)``, scores ``(K,)`` and weights ``(K,)``; its representation."""
+    """Fit an interpretable model to samples ``(K, M)``, scores ``(K,)`` and weights ``(K,)``; its representation.
+
+    The global stream is as before; :func:`spend_fit` moves it on.
+    """
     data = TensorDataset(samples, scores, weights)
-    model.fit(DataLoader(data, batch_size=len(samples)))
-    return model.representation()
+    with torch.random.fork_rng(devices=[]):
+        model.fit(DataLoader(data, batch_size=len(samples)))
+        return model.representation()
 
 
 def spend_fit(players: int) -> None:
@@ -177,7 +181,9 @@ class LimeBase(PerturbationAttribution):
             raise InputError(message)
         dtype = torch.float64 if game.dtype == torch.float64 else torch.float32
         parts = (torch.cat(samples).to(dtype), torch.cat(scores).to(dtype), torch.cat(weights).to(dtype))
-        return fit_model(self.interpretable_model, *parts), game
+        found = fit_model(self.interpretable_model, *parts)
+        spend_fit(parts[0].shape[1])
+        return found, game
 
     def attribute_future(self) -> None:
         """Not offered: raises NotImplementedError."""
