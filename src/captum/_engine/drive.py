@@ -205,6 +205,7 @@ class AtInputs(Function):
 
     def look_up(self, score: Score | Neuron, tensors: tuple[Tensor, ...]) -> list[Lookup]:
         """The embedding look-ups that read the integer tensors among ``tensors``, with what they return."""
+        tensors = tuple(t.clone() for t in tensors)
         integers = {i: t for i, t in enumerate(tensors) if not t.dtype.is_floating_point}
         watch = Watch(integers, score.batch)
         with torch.no_grad(), _eager(score), watch:

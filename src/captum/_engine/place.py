@@ -115,7 +115,7 @@ class Layers:
                 stack.enter_context(
                     layer.watched(lambda _use, values, p=position, s=layer.side: _keep(seen, p, values, s))
                 )
-            output = score.output(tensors, rows)
+            output = score.output(_copies(tensors), rows)
         parts = [layer.require(seen.get(i), score) for i, layer in enumerate(self.layers)]
         self.counts = [len(p) for p in parts]
         return output, tuple(t for part in parts for t in part)
@@ -129,7 +129,7 @@ class Layers:
                 stack.enter_context(
                     layer.watched(lambda use, _v, p=part, n=last: [t.clone() for t in p] if use == n else None)
                 )
-            return score(tensors, rows)
+            return score(_copies(tensors), rows)
 
     def group(self, values: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
         """Values side by side as one tuple per layer."""
@@ -142,6 +142,11 @@ def _tracked(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     Otherwise the other uses, as in a skip connection, would count only in models whose parameters require gradients.
     """
     return tuple(t.detach().requires_grad_() if t.is_floating_point() and not t.requires_grad else t for t in tensors)
+
+
+def _copies(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What the model may write into: the caller's own tensors are copied, results of operators are not."""
+    return tuple(t.clone() if t.is_leaf else t for t in tensors)
 
 
 def _keep(seen: dict[int, tuple[Tensor, ...]], position: int, values: tuple[Tensor, ...], side: Side) -> list[Tensor]:

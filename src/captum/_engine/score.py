@@ -120,14 +120,16 @@ class Score:
 
     def at(self, tensors: tuple[Tensor, ...], limit: int | None = None) -> Tensor:
         """The score at other inputs, ``(1, *)`` or ``(B, *)`` each, ``limit`` rows at a time, ``(B,)``."""
-        parts = [self(tuple(rows.pick(t) for t in tensors), rows) for rows in self.everyone().pieces(limit)]
+        parts = [self(tuple(rows.pick(t).clone() for t in tensors), rows) for rows in self.everyone().pieces(limit)]
         return torch.cat(parts)
 
     def resolve(self) -> Any:
         """Fix ``target='argmax'`` to the classes that the model predicts for the inputs."""
         if self.target == ARGMAX and isinstance(self.target, str):
             with torch.no_grad():
-                self.target = argmax_of(read_output(self.output(self.inputs.tensors, self.everyone())))
+                self.target = argmax_of(
+                    read_output(self.output(tuple(t.clone() for t in self.inputs.tensors), self.everyone()))
+                )
         return self.target
 
     def modules(self) -> list[torch.nn.Module]:

@@ -130,7 +130,7 @@ class GradientAttribution(Attribution):
         everyone = score.everyone()
         with torch.no_grad():
             ends = [
-                score.select(score.output(tuple(everyone.pick(t) for t in point), everyone), everyone)
+                score.select(score.output(tuple(everyone.pick(t).clone() for t in point), everyone), everyone)
                 for point in (inputs.tensors, start)
             ]
         rise = [e.reshape(inputs.batch, -1).sum(1) for e in ends]
