@@ -17,7 +17,7 @@ from benchmarks.bench.task import BARE, DEFAULT, OURS, UPSTREAM, Bound, Contende
 from benchmarks.interpreters import ROOT, Interpreter
 from benchmarks.parity.compare import distance
 
-LONG = 20.0  # seconds: a contender slower than this is repeated twice at most
+LONG = 30.0  # seconds: a contender whose first run is slower than this is not repeated
 FINALISTS = 2
 
 
@@ -173,7 +173,7 @@ class Run:
         for repeat in range(min(task.repeats, 2) if self.quick else task.repeats):
             for who in finalists if repeat % 2 == 0 else finalists[::-1]:
                 done = outcome.seconds.setdefault(who, [])
-                if sum(done) * task.part(who) > 2 * LONG and len(done) > 1:
+                if done and done[0] * task.part(who) > LONG:
                     continue
                 answer = self._ask("time", task, who, calls=task.calls)
                 done.append(answer["seconds"] / task.part(who))

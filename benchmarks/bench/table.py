@@ -82,7 +82,7 @@ def _import_rows(imports: dict[str, dict[str, float]]) -> list[str]:
 
 
 def _agreement(outcome: Outcome) -> str:
-    accepted = "different estimates" if outcome.task.agree is None else f"{outcome.task.agree:g}"
+    accepted = "not held: other numbers there" if outcome.task.agree is None else f"{outcome.task.agree:g}"
     return f"| {outcome.task.title} | {outcome.gap:.1e} | {accepted} |"
 
 

@@ -44,7 +44,7 @@ def _ids() -> torch.Tensor:
 
 
 def _attention_relevance(attr: Any, _: Contender) -> Work:
-    explainer, ids = attr.AttnLRP(nets.seeded(nets.CausalTransformer)), _ids()
+    explainer, ids = attr.LRP(nets.seeded(nets.CausalTransformer), composite="attn_lrp"), _ids()
     return lambda: explainer.attribute(ids, target=3)
 
 
@@ -84,7 +84,7 @@ RULE_TASKS = (
         "attn_lrp",
         "Attention-aware LRP, 6-layer language model, 256 tokens, against one pass",
         _attention_relevance,
-        ("AttnLRP",),
+        ("LRP",),
         (near_bare(2.0),),
         bare=_attention_bare,
         agree=None,
