@@ -59,7 +59,7 @@ class Groups:
             if mask is not None:
                 labelled.append(mask.cpu())
                 continue
-            labelled.append(torch.arange(start, start + math.prod(shape)).reshape(1, *shape))
+            labelled.append(torch.arange(start, start + math.prod(shape), device="cpu").reshape(1, *shape))
             start += math.prod(shape)
         flat = torch.cat([m.reshape(-1) for m in labelled])
         labels, places = torch.unique(flat, return_inverse=True)
@@ -103,7 +103,7 @@ class Groups:
         if len(ids) == 1:
             return values[ids.reshape(-1)].T.reshape(outputs, *shape)
         by_row = values.reshape(self.players, batch, outputs // batch)
-        picked = by_row[ids.reshape(batch, -1), torch.arange(batch)[:, None]]
+        picked = by_row[ids.reshape(batch, -1), torch.arange(batch, device="cpu")[:, None]]
         return picked.transpose(1, 2).reshape(outputs, *shape)
 
     def visits(self) -> list[int]:
@@ -126,7 +126,7 @@ def _run_start(ids: Tensor) -> int | None:
     if len(ids) != 1 or not ids.numel():
         return None
     first = int(ids.reshape(-1)[0])
-    return first if torch.equal(ids.reshape(-1), torch.arange(first, first + ids.numel())) else None
+    return first if torch.equal(ids.reshape(-1), torch.arange(first, first + ids.numel(), device="cpu")) else None
 
 
 def parse_masks(feature_mask: Any, inputs: Inputs, name: str = "feature_mask") -> Groups:

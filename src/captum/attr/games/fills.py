@@ -198,9 +198,9 @@ def permutation(rows: int, generator: torch.Generator | None) -> Tensor:
     if rows < 2:
         message = f"Expected a batch of at least 2 rows to permute, got {rows}."
         raise BaselineError(message)
-    unchanged = torch.arange(rows)
+    unchanged = torch.arange(rows, device="cpu")
     while True:
-        order = torch.randperm(rows, generator=generator)
+        order = torch.randperm(rows, generator=generator, device="cpu")
         if not torch.equal(order, unchanged):
             return order
 

@@ -19,6 +19,8 @@ from captum.errors import InputError, OutputError
 
 Tensors = tuple[Tensor, ...]
 Evaluate = Callable[[Tensors, Rows], Tensor]
+#: What code that is written for one batch size raises at another; other errors are the user's own.
+SHAPE_ERRORS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
 #: How the output relates to the batch: one entry per row; a fixed number per batch that adds up; or one result per call.
 Form = Literal["rows", "batches", "once"]
 
@@ -164,7 +166,15 @@ class Game:
     def _first(self, variants: Tensor) -> Tensor:
         """The first coalition: notes the output's shape, and decides where one look is enough."""
         self._started = True
-        out = self._evaluate(variants[:1], 0)
+        try:
+            out = self._evaluate(variants[:1], 0)
+        except (RuntimeError, MemoryError) as fault:
+            if self.batch == 1 or self.fill.whole or not ran_out_of_memory(fault):
+                raise
+            # the batch does not fit: its rows must be scored apart
+            release_memory()
+            self.form = "rows"
+            return self._packed(variants[:1], 0)
         self.shape, self.dtype = tuple(out.shape), out.dtype
         if out.dim() == 0 or self.variable.trains_batch_norm():
             self.form = "once"
@@ -181,10 +191,9 @@ class Game:
         try:
             out = self._evaluate(variants[:count], first)
         except Exception as fault:
-            if count > 2 and ran_out_of_memory(fault):
-                release_memory()
-                return self._probe(variants[:2], first)
-            if self._explicit or ran_out_of_memory(fault):
+            if ran_out_of_memory(fault):
+                return self._smaller(variants, first, count, fault)
+            if self._explicit or type(fault) not in SHAPE_ERRORS:
                 raise
             # code around the model that is written for this batch size: then each coalition goes alone
             self.form = "once"
@@ -205,6 +214,16 @@ class Game:
         self.form = "once"
         return self._one_by_one(variants[:1], first)
 
+    def _smaller(self, variants: Tensor, first: int, count: int, fault: BaseException) -> Tensor:
+        """Memory ran out while probing: probe with two, or take it that rows can be scored apart."""
+        release_memory()
+        if count > 2:
+            return self._probe(variants[:2], first)
+        if self.shape[0] != self.batch or self.fill.whole:
+            raise fault
+        self.form, self._plan = "rows", None
+        return self._packed(variants[:count], first)
+
     def _does_not_grow(self, count: int, shape: tuple[int, ...]) -> InputError:
         return InputError(
             f"perturbations_per_eval > 1 needs an output that grows with the batch: it is {self.shape} for {self.batch} "
@@ -220,10 +239,12 @@ class Game:
         parts: list[Tensor] = []
         for chunk, out in sweep.run(lambda c: self._chunk(variants, c, first)):
             rows = chunk.count if self.form == "rows" else chunk.count // self.batch * self.shape[0]
+            if not self.shape:
+                self.shape, self.dtype = (self.batch, *out.shape[1:]), out.dtype
             if tuple(out.shape) != (rows, *self.shape[1:]):
                 message = f"The output changes its shape between calls: expected {(rows, *self.shape[1:])}, got {tuple(out.shape)}."
                 raise OutputError(message)
-            parts.append(out.to("cpu", torch.float64).reshape(rows, -1))
+            parts.append(_wide(out).reshape(rows, -1))
             self.advance(chunk.count / self.batch / self.fill.draws)
         return torch.cat(parts).reshape(len(variants), -1)
 
@@ -254,10 +275,10 @@ class Game:
         count = len(variants)
         members = (variants[:, None] if variants.dim() == 2 else variants).to(self._device)
         keep = self.features.keep(members, None)
-        draws = torch.arange(first, first + count) % self.fill.draws
+        draws = torch.arange(first, first + count, device="cpu") % self.fill.draws
         filled = self.fill.replace(self.variable.values, keep, None, draws)
         flat = tuple(f.expand(count, self.batch, *f.shape[2:]).reshape(-1, *f.shape[2:]) for f in filled)
-        return flat, Rows(self.batch, None if count == 1 else torch.arange(self.batch).repeat(count))
+        return flat, Rows(self.batch, None if count == 1 else torch.arange(self.batch, device="cpu").repeat(count))
 
     def _output(self, tensors: Tensors, rows: Rows) -> Tensor:
         return self._layout.run(tensors, lambda t: self.variable.evaluate(t, rows))
@@ -265,7 +286,7 @@ class Game:
     def _flat(self, out: Tensor, count: int) -> Tensor:
         """Scores ``(count, n)`` of an output for ``count`` whole variants."""
         self.advance(count / self.fill.draws)
-        return out.to("cpu", torch.float64).reshape(count, -1)
+        return _wide(out).reshape(count, -1)
 
     @contextlib.contextmanager
     def _running(self) -> Generator[None]:
@@ -275,3 +296,8 @@ class Game:
                 stack.enter_context(self.variable.score.running())
             stack.enter_context(torch.inference_mode() if self._inference else torch.no_grad())
             yield
+
+
+def _wide(out: Tensor) -> Tensor:
+    """In double precision on the CPU, where estimators work; tensors without data stay where they are."""
+    return out.to("cpu" if out.device.type != "meta" else out.device, torch.float64)

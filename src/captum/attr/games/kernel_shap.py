@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum.attr.games.game import Game
 from captum.attr.games.lime import Lime, count_models, finish
-from captum.attr.games.play import everyone, nobody, play
+from captum.attr.games.play import HOST, everyone, nobody, play
 from captum.attr.games.regression import paired_regression
 from captum.attr.games.setting import at_inputs, progress
 from captum.attr.games.stopping import Samples, parse_generator, parse_stopping
@@ -136,10 +136,12 @@ class KernelShap(Lime):
                         "sampling='upstream' takes a number of samples from torch's global stream, without errors."
                     )
                     raise InputError(message)
-                values = _published(game, full, stopping.samples)
+                with HOST:
+                    values = _published(game, full, stopping.samples)
                 return finish(setting, game, values.T, return_input_shape)
             body = paired_regression(game.players, stopping, sampling, source, adjusted, return_std_error)
-            next(body)
+            with HOST:
+                next(body)
             estimate = play(_resumed(body, full), game)
         values, errors = (finish(setting, game, t.T, return_input_shape) for t in (estimate.values, estimate.errors))
         return (values, errors) if return_std_error else values

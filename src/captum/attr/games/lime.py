@@ -184,7 +184,7 @@ class Lime(LimeBase):
     @staticmethod
     def _coalitions(count: int, players: int, source: torch.Generator | None) -> Tensor:
         """Coin flips, bool ``(count, M)``; from the global stream also what a fit takes from it."""
-        flips = torch.bernoulli(torch.full((count, players), 0.5), generator=source).bool()
+        flips = torch.bernoulli(torch.full((count, players), 0.5, device="cpu"), generator=source).bool()
         if source is None:
             spend_fit(players)
         return flips

@@ -21,17 +21,21 @@ REMEMBERED_ENTRIES = 1 << 24
 
 
 def leave_one_out(players: int) -> Estimator[Estimate]:
-    """What the score loses when one player leaves: ``v(all) − v(all but i)``."""
+    """What the score loses when one player leaves: ``v(all) − v(all but i)``.
+
+    The full coalition is scored again next to the others: the same rounding, so that an unused feature gets exactly 0.
+    """
     full = yield everyone(players)
     block = block_rows(players, full.shape[1])
-    parts = [full.new_zeros((0, full.shape[1]))]
+    parts = [full[:0]]
     for start in range(0, players, block):
         count = min(block, players - start)
-        coalitions = torch.ones((count, players), dtype=torch.bool)
-        coalitions[torch.arange(count), torch.arange(start, start + count)] = False
-        parts.append(full - (yield coalitions))
+        coalitions = torch.ones((count + 1, players), dtype=torch.bool)
+        coalitions[torch.arange(1, count + 1), torch.arange(start, start + count)] = False
+        scores = yield coalitions
+        parts.append(scores[:1] - scores[1:])
     values = torch.cat(parts)
-    return Estimate(values, torch.zeros_like(values), players + 1)
+    return Estimate(values, torch.zeros_like(values), players + len(parts))
 
 
 def global_orders(players: int) -> DrawOrders:
@@ -117,13 +121,12 @@ class _Memory:
 class _Walk:
     """Walks along orders of the players from nobody to everybody, and credits each change to the player who joined."""
 
-    def __init__(self, players: int, full: Tensor, empty: Tensor) -> None:
+    def __init__(self, players: int, outputs: int) -> None:
         self.players = players
-        self.full = full
-        self.empty = empty
-        self.outputs = full.shape[1]
-        self.memory = _Memory(players, self.outputs)
-        self.evaluations = 2
+        self.outputs = outputs
+        self.ends = torch.cat([nobody(players), everyone(players)])
+        self.memory = _Memory(players, outputs)
+        self.evaluations = 1
 
     def score(self, coalitions: Tensor) -> Estimator[Tensor]:
         """Score coalitions, remembering those of small games."""
@@ -137,17 +140,24 @@ class _Walk:
         return self.memory.recall(coalitions)
 
     def contributions(self, orders: Tensor) -> Estimator[Tensor]:
-        """Marginal contributions ``(P, M, n)`` of the players in each of ``orders`` ``(P, M)``."""
+        """Marginal contributions ``(P, M, n)`` of the players in each of ``orders`` ``(P, M)``.
+
+        The two ends are scored with the first steps: the same rounding, so that an unused feature gets exactly 0.
+        """
         count, players = orders.shape
         rank = orders.argsort(1)
         scores = torch.empty((count, players + 1, self.outputs), dtype=torch.float64)
-        scores[:, 0], scores[:, players] = self.empty, self.full
         steps = count * (players - 1)
         block = block_rows(players, self.outputs)
         for start in range(0, steps, block):
             step = torch.arange(start, min(steps, start + block))
             walk, joined = torch.div(step, players - 1, rounding_mode="floor"), step % (players - 1) + 1
-            scores[walk, joined] = yield from self.score(rank[walk] < joined[:, None])
+            coalitions = rank[walk] < joined[:, None]
+            if start:
+                scores[walk, joined] = yield from self.score(coalitions)
+                continue
+            found = yield from self.score(torch.cat([self.ends, coalitions]))
+            scores[:, 0], scores[:, players], scores[walk, joined] = found[0], found[1], found[2:]
         change = scores[:, 1:] - scores[:, :-1]
         return change.gather(1, rank[:, :, None].expand_as(change))
 
@@ -167,7 +177,7 @@ def random_orders(players: int, draw: DrawOrders, stopping: Stopping, antithetic
         empty = yield nobody(players)
         values = (full - empty).expand(players, -1)
         return Estimate(values, torch.zeros_like(values), 2)
-    walk = _Walk(players, full, (yield nobody(players)))
+    walk = _Walk(players, full.shape[1])
     repeats = 2 if antithetic else 1
     moments = Moments()
     per_round = max(1, block_rows(players * players, walk.outputs * players) // repeats)
@@ -188,7 +198,7 @@ def random_orders(players: int, draw: DrawOrders, stopping: Stopping, antithetic
 def _planned(stopping: Stopping, players: int, repeats: int) -> int:
     """Most samples to draw: the number asked for, within the most evaluations."""
     wanted = stopping.samples
-    most = None if stopping.evaluations is None else max(1, (stopping.evaluations - 2) // ((players - 1) * repeats))
+    most = None if stopping.evaluations is None else max(1, (stopping.evaluations - 3) // ((players - 1) * repeats))
     if wanted is None:
         return most or 1
     wanted = -(-wanted // repeats)

@@ -67,7 +67,7 @@ def permuted_features(
     features: Groups, tensors: tuple[Tensor, ...], batch: int, generator: torch.Generator | None
 ) -> tuple[Tensor, ...]:
     """Every feature's values under its own permutation of the rows, the same one in all tensors that it touches."""
-    orders = torch.arange(batch).repeat(features.players, 1)
+    orders = torch.arange(batch, device="cpu").repeat(features.players, 1)
     if batch < 2:
         message = "Expected a batch of at least 2 rows to permute, got 1: its features stay as they are."
         warnings.warn(message, CaptumWarning, stacklevel=5)
@@ -77,7 +77,7 @@ def permuted_features(
     bases: list[Tensor] = []
     for ids, values in zip(features.ids, tensors, strict=True):
         flat = ids.reshape(len(ids), -1)
-        source = orders[flat[0]].T if len(flat) == 1 else orders[flat, torch.arange(batch)[:, None]]
+        source = orders[flat[0]].T if len(flat) == 1 else orders[flat, torch.arange(batch, device="cpu")[:, None]]
         wide = values.expand(batch, *values.shape[1:]).reshape(batch, -1)
         bases.append(wide.gather(0, source.to(values.device)).reshape(batch, *values.shape[1:]))
     return tuple(bases)

@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.futures import Future
 
 T = TypeVar("T")
+#: Estimators work on the CPU, whatever the default device is.
+HOST = torch.device("cpu")
 Estimator = Generator[Tensor, Tensor, T]
 
 #: Entries of the largest block of coalitions, and of the scores that come back for it.
@@ -44,20 +46,23 @@ def block_rows(players: int, outputs: int) -> int:
 
 def everyone(players: int) -> Tensor:
     """The full coalition, ``(1, M)``."""
-    return torch.ones((1, players), dtype=torch.bool)
+    return torch.ones((1, players), dtype=torch.bool, device="cpu")
 
 
 def nobody(players: int) -> Tensor:
     """The empty coalition, ``(1, M)``."""
-    return torch.zeros((1, players), dtype=torch.bool)
+    return torch.zeros((1, players), dtype=torch.bool, device="cpu")
 
 
 def play(estimator: Estimator[T], game: Callable[[Tensor], Tensor]) -> T:
     """Run an estimator against a game that answers at once."""
-    coalitions = next(estimator)
+    with HOST:
+        coalitions = next(estimator)
     while True:
+        scores = game(coalitions)
         try:
-            coalitions = estimator.send(game(coalitions))
+            with HOST:
+                coalitions = estimator.send(scores)
         except StopIteration as end:
             return end.value
 
@@ -72,7 +77,9 @@ class _Promise(Generic[T]):
 
     def start(self) -> None:
         try:
-            self._wait(next(self._estimator))
+            with HOST:
+                first = next(self._estimator)
+            self._wait(first)
         except Exception as fault:  # noqa: BLE001  # a future carries every failure to whoever waits
             self.result.set_exception(fault)
 
@@ -98,7 +105,8 @@ class _Promise(Generic[T]):
 
     def _send(self, answer: Future[Tensor]) -> Tensor | None:
         try:
-            return self._estimator.send(answer.value())
+            with HOST:
+                return self._estimator.send(answer.value())
         except StopIteration as end:
             self.result.set_result(end.value)
             return None

@@ -56,21 +56,30 @@ class Setting:
         """
         lead = (game.shape or (1,)) if keep_shape else (values.shape[1],)
         parts = game.features.spread(values, game.batch)
-        device, dtype = self.variable.values[0].device, result_dtype(game.dtype)
-        return tuple(p.reshape(*lead, *p.shape[1:]).to(dtype).to(device) for p in parts)
+        return tuple(
+            p.reshape(*lead, *p.shape[1:]).to(result_dtype(game.dtype, v.dtype)).to(v.device)
+            for p, v in zip(parts, self.variable.values, strict=True)
+        )
 
     def restore(self, parts: tuple[Tensor, ...]) -> Any:
         """Tensors in the structure of the variable."""
         return self.inputs.restore(parts)
 
 
-def result_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Attributions have the dtype of the output; of counts and booleans, the default one."""
-    return dtype if dtype.is_floating_point else torch.get_default_dtype()
+def result_dtype(dtype: torch.dtype, own: torch.dtype | None = None) -> torch.dtype:
+    """Attributions have the dtype of the output, or of the varied tensor ``own`` where that is wider.
+
+    Of counts and booleans, the default dtype.
+    """
+    if not dtype.is_floating_point:
+        return torch.get_default_dtype()
+    return torch.promote_types(dtype, own) if own is not None and own.is_floating_point else dtype
 
 
 def check_per_eval(per_eval: object) -> int:
-    """Require an int of at least 1."""
+    """Require an int of at least 1; None is 1, planned."""
+    if per_eval is None:
+        return 1
     if isinstance(per_eval, bool) or not isinstance(per_eval, int) or per_eval < 1:
         message = f"Expected perturbations_per_eval to be an int of at least 1, got {per_eval!r}."
         raise InputError(message)
@@ -94,7 +103,8 @@ def at_layer(score: RawScore, layers: Layers) -> Setting:
         values = layers.read(score, tensors, everyone)
 
     def evaluate(variables: tuple[Tensor, ...], rows: Rows) -> Tensor:
-        return layers.score(score, variables, tuple(rows.pick(t) for t in tensors), rows)
+        own = tuple(t.clone() if rows.index is None else rows.pick(t) for t in tensors)
+        return layers.score(score, variables, own, rows)
 
     names = tuple(f"layer value {i}" for i in range(len(values)))
     form = "tensor" if len(values) == 1 else "tuple"
@@ -129,3 +139,5 @@ def progress(game: Game, label: str | None, total: int | None) -> Generator[None
     with tqdm(total=total, desc=label) as bar:
         game.advance = bar.update
         yield
+        bar.total = bar.n  # games remember, and stop early
+        bar.refresh()

@@ -90,7 +90,7 @@ def _group_sums(
     features: Groups, values: tuple[Tensor, ...], bases: tuple[Tensor, ...], batch: int
 ) -> list[tuple[Tensor, Tensor]]:
     """For x·x, x·y and y·y: what each group adds when it is kept and when it is filled, ``(B, M)`` each."""
-    own, mixed, other = (torch.zeros((batch, features.players), dtype=torch.float64) for _ in range(3))
+    own, mixed, other = (torch.zeros((batch, features.players), dtype=torch.float64, device="cpu") for _ in range(3))
     for ids, value, base in zip(features.ids, values, bases, strict=True):
         width = math.prod(value.shape[1:])
         x = _finite(value).expand(batch, *value.shape[1:]).reshape(batch, width)

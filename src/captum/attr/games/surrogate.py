@@ -42,7 +42,7 @@ class _Listed(Game):
         chosen = [self.samples[i] for i in variants[:, 0].tolist()]
         count = len(chosen)
         flat = tuple(torch.cat(parts) for parts in zip(*chosen, strict=True))
-        return flat, Rows(self.batch, None if count == 1 else torch.arange(self.batch).repeat(count))
+        return flat, Rows(self.batch, None if count == 1 else torch.arange(self.batch, device="cpu").repeat(count))
 
 
 class _Whole(ConstantReady):
@@ -67,8 +67,8 @@ def spend_fit(players: int) -> None:
 
     A loader's seed and the start values of a linear layer: published numbers of all rows but the first depend on them.
     """
-    torch.empty((), dtype=torch.int64).random_()
-    torch.nn.Linear(players, 1)
+    torch.empty((), dtype=torch.int64, device="cpu").random_()
+    torch.nn.Linear(players, 1, device="cpu")
 
 
 def one_score(game: Game, scores: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ class LimeBase(PerturbationAttribution):
         with progress(game, self._label(show), count):
             while block := list(islice(draws, held)):
                 game.samples = [self._tensors(perturbed) for _, perturbed, _ in block]
-                numbers = torch.arange(len(block))[:, None]
+                numbers = torch.arange(len(block), device="cpu")[:, None]
                 scores += [one_score(game, game(n)) for n in (numbers[:1], numbers[1:]) if len(n)]
                 samples += [interpretable for interpretable, _, _ in block]
                 weights += [torch.as_tensor(weight).detach().reshape(-1)[:1].double().cpu() for _, _, weight in block]

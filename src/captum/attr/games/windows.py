@@ -61,8 +61,8 @@ class Windows:
 def _intervals(size: int, window: int, stride: int) -> Tensor:
     """0/1 matrix ``(positions, size)``: windows start at multiples of the stride, the last may stick out and is cut."""
     positions = -(-(size - window) // stride) + 1
-    start = torch.arange(positions)[:, None] * stride
-    element = torch.arange(size)
+    start = torch.arange(positions, device="cpu")[:, None] * stride
+    element = torch.arange(size, device="cpu")
     return ((element >= start) & (element < start + window)).double()
 
 
