@@ -50,8 +50,8 @@ class Subject:
         rows = out.shape[0]
         if self.target is None:
             return out.reshape(rows)
-        if isinstance(self.target, Tensor):
-            return out[torch.arange(rows), self.target]
+        if isinstance(self.target, (list, Tensor)):
+            return out[torch.arange(rows), torch.as_tensor(self.target)]
         index = self.target if isinstance(self.target, tuple) else (self.target,)
         return out[(slice(None), *index)]
 

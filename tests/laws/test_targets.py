@@ -123,6 +123,19 @@ def test_a_region_per_row_follows_its_row_through_every_chunk() -> None:
         torch.testing.assert_close(got, whole)
 
 
+@pytest.mark.parametrize("size", [None, 1, 2])
+def test_a_region_per_row_follows_its_row_through_noise(size: int | None) -> None:
+    weights = drawn(2, 5, 4, seed=8)
+    method = attr.NoiseTunnel(attr.Saliency(SEGMENTER))
+    more = {"nt_samples": 3, "nt_samples_batch_size": size, "abs": False, "seed": 3, "stdevs": 0.3}
+    values = method.attribute(IMAGE, target=Region(1, weights), **more)
+    repeated = weights.repeat_interleave(3, 0)
+    want = method.attribute(
+        IMAGE, target=lambda out: (out[:, 1] * repeated).sum((1, 2)), **{**more, "nt_samples_batch_size": 3}
+    )
+    torch.testing.assert_close(values, want)
+
+
 def test_step_is_a_place_in_time() -> None:
     want = by_hand(TAGGER, SEQUENCE, lambda out: out[:, 3, 1])
     for target in (Step(3, 1), Step(-2, 1), (3, 1)):
