@@ -90,8 +90,11 @@ def test_values_add_up_to_the_change_of_the_score(case: Case) -> None:
     subject = of(case, smooth_body())
     values = case.run(subject, **case.quick(300))
     with torch.no_grad():
-        change = subject.model(subject.inputs)[:, 0] - subject.model(subject.baselines)[:, 0]
-    assert change.abs().min() > 1e-2
+        start = subject.model(subject.cloud)[:, 0].mean() if case.baselines == "cloud" else None
+        change = subject.model(subject.inputs)[:, 0] - (
+            subject.model(subject.baselines)[:, 0] if start is None else start
+        )
+    assert change.abs().min() > 5e-3
     close(values.flatten(1).sum(1), change, case.tolerance)
 
 

@@ -179,8 +179,13 @@ def test_categories_beside_numbers(case: Case) -> None:
         x, c = pair
         return x, model.colour(c[:, 0]).detach(), model.size(c[:, 1]).detach()
 
+    class Forward(nn.Module):  # some methods want a module
+        def forward(self, x: Tensor, colour: Tensor, size: Tensor) -> Tensor:
+            return forward(x, colour, size)
+
+    cloud = (whole.cloud[0], whole.cloud[1]) if case.baselines == "cloud" else None
     by_hand = staged(nn.Identity(), split(whole.inputs), 1).but(
-        model=forward, baselines=split(whole.baselines), cloud=None
+        model=Forward(), baselines=split(whole.baselines), cloud=None if cloud is None else split(cloud)
     )
     want = case.run(by_hand)
     torch.testing.assert_close(numbers, want[0])

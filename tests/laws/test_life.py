@@ -128,7 +128,24 @@ def test_public_facts(case: Case) -> None:
         "LayerIntegratedGradients",
         "LayerConductance",
         "LayerGradientShap",
+        "DeepLift",
+        "DeepLiftShap",
+        "LayerDeepLift",
+        "LayerDeepLiftShap",
+        "LRP",
+        "LayerLRP",
     }
-    multiplies = {"Saliency", "NeuronGradient", "InternalInfluence", "LayerGradCam"}
+    multiplies = {
+        "Saliency",
+        "NeuronGradient",
+        "InternalInfluence",
+        "KernelShap",
+        "LayerGradCam",
+        "GuidedBackprop",
+        "Deconvolution",
+        "GuidedGradCam",
+        "NeuronGuidedBackprop",
+        "NeuronDeconvolution",
+    }
     assert method.has_convergence_delta() == (case.cls in delta)
     assert method.multiplies_by_inputs == (case.cls not in multiplies)

@@ -76,6 +76,7 @@ def test_splitting_the_input_splits_the_values(case: Case) -> None:
     split = whole.but(
         model=Joined(whole.model), inputs=(whole.inputs[:, :1], whole.inputs[:, 1:]), layer="model.act1",
         baselines=(whole.baselines[:, :1], whole.baselines[:, 1:]),
+        cloud=(whole.cloud[:, :1], whole.cloud[:, 1:]),
         spatial=None,
     )  # fmt: skip
     values = case.run(split)
@@ -89,7 +90,8 @@ def test_a_dict_of_keywords_comes_back_as_a_dict(case: Case) -> None:
     want = case.run(whole)
     a, b = whole.inputs
     start = {"a": whole.baselines[0], "b": whole.baselines[1]}
-    values = case.run(whole.but(inputs={"b": b, "a": a}, baselines=start))
+    cloud = {"b": whole.cloud[1], "a": whole.cloud[0]}
+    values = case.run(whole.but(inputs={"b": b, "a": a}, baselines=start, cloud=cloud))
     if case.place == "layer":
         torch.testing.assert_close(values, want)
         return
@@ -151,7 +153,7 @@ def test_extra_arguments_follow_their_rows(case: Case) -> None:
             torch.testing.assert_close(one[index], two[index], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", keeping("structure"))
+@pytest.mark.parametrize("case", keeping("callables"))
 def test_any_callable_will_do(case: Case) -> None:
     """A lambda, a bound method, a partial around the model: the layer is found inside."""
     whole = subject(case.home)

@@ -123,12 +123,16 @@ def bypassed(scores: Tensor, values: Sequence[Tensor], leaves: Sequence[Tensor])
     return False
 
 
+class HiddenOperatorsError(UnknownOperatorError, InputTypeError):
+    """The model's operators cannot be seen, so their derivatives cannot be replaced."""
+
+
 def require_visible(model: Any, method: str) -> None:
     """Refuse a model whose operators a rule cannot see.
 
     Raises:
         InputTypeError: when ``model`` is no module.
-        UnknownOperatorError: when it is scripted or exported, or runs in other threads.
+        HiddenOperatorsError: when it is scripted or exported, or runs in other threads.
     """
     if not isinstance(model, nn.Module):
         message = f"{method} needs an nn.Module as model, got {describe(model)}; wrap the function in a module."
@@ -147,7 +151,7 @@ def require_visible(model: Any, method: str) -> None:
             f"{method} replaces the derivative of operators, and those of {where} ({type(module).__name__}) cannot be "
             f"seen: it is {kind}. Explain the eager model it was made from, or use a gradient method."
         )
-        raise UnknownOperatorError(message)
+        raise HiddenOperatorsError(message)
 
 
 def _calls_overloads(module: torch.fx.GraphModule) -> bool:

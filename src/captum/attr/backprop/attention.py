@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from captum._engine.calls import Call
 from captum._engine.drive import AtInputs, differentiate, leaf
+from captum._engine.entry import differentiable
 from captum._engine.operators import Kind
 from captum._engine.ruled import require_visible, run_forward
 from captum._engine.rules import RuleMode, Table
@@ -134,6 +135,7 @@ class AttentionRollout(_AttentionMethod):
     """
 
     @log_usage()
+    @differentiable
     def attribute(self, inputs: Any, additional_forward_args: Any = None, *, query: int = 0) -> Tensor:
         """Share of each token in the query token.
 
@@ -180,6 +182,7 @@ class AttentionRelevance(_AttentionMethod):
     """
 
     @log_usage()
+    @differentiable
     def attribute(
         self, inputs: Any, target: Any = None, additional_forward_args: Any = None, *, query: int = 0
     ) -> Tensor:

@@ -126,6 +126,7 @@ class Contrast:
         self.create_graph = create_graph
         self.worst = 0.0
         comparison.check()
+        function.score.resolve()
 
     def mean(self, take: Take, count: int, limit: int | None, label: str | None) -> tuple[Tensors, Tensor]:
         """Mean attributions over ``count`` baselines ``(B, *)`` and the delta of each pair, example-major ``(B·count,)``."""
@@ -160,6 +161,8 @@ class Contrast:
 
     def _measure(self, gap: Tensor, parts: Tensors, done: Pass) -> None:
         """Keep the largest gap relative to what rounding can explain."""
+        if gap.is_meta:
+            return
         eps = torch.finfo(gap.dtype).eps if gap.dtype.is_floating_point else 1e-7
         sizes = torch.stack([p.detach().abs().reshape(len(p), -1).sum(1).to(gap.dtype) for p in parts]).sum(0)
         rise = (done.scores.detach() - done.twin_scores).abs().to(gap.dtype)
@@ -195,7 +198,7 @@ class _All:
 
     def choice(self, size: int, count: int) -> Tensor:
         """Rows 0 … size − 1, again and again."""
-        return torch.arange(size).repeat(count // size)
+        return torch.arange(size, device="cpu").repeat(count // size)
 
 
 def of_baseline(function: AtInputs, baselines: Any, raw: Any) -> Take:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from captum._engine.drive import Reduce
+from captum._engine.entry import differentiable
 from captum._engine.ruled import require_visible
 from captum._engine.rules import OnUnknown
 from captum.attr.backprop.contrast import Comparison, Contrast, RuleName, of_baseline
@@ -79,6 +80,7 @@ class DeepLift(GradientAttribution):
         return hasattr(module, "input") and hasattr(module, "output")
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,
@@ -150,6 +152,7 @@ class LayerDeepLift(LayerAttribution, DeepLift):
         self._set_up(model, multiply_by_inputs, eps, rule, on_unknown)
 
     @log_usage()
+    @differentiable
     def attribute(  # pyright: ignore[reportIncompatibleMethodOverride]  # a layer has a side
         self,
         inputs: Any,
@@ -230,6 +233,7 @@ class NeuronDeepLift(NeuronAttribution, GradientAttribution):
         return self._comparison.multiply
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,

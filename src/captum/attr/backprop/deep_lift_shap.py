@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from captum._engine.drive import Reduce
+from captum._engine.entry import differentiable
 from captum._engine.rules import OnUnknown
 from captum.attr.backprop.contrast import Contrast, RuleName, of_distribution
 from captum.attr.backprop.deep_lift import DeepLift, LayerDeepLift, NeuronDeepLift
@@ -42,6 +43,7 @@ class DeepLiftShap(DeepLift):
         GradientAttribution.__init__(self, model)
 
     @log_usage()
+    @differentiable
     def attribute(  # pyright: ignore[reportIncompatibleMethodOverride]  # baselines have no default here
         self,
         inputs: Any,
@@ -99,6 +101,7 @@ class LayerDeepLiftShap(LayerDeepLift, DeepLiftShap):
     """
 
     @log_usage()
+    @differentiable
     def attribute(  # pyright: ignore[reportIncompatibleMethodOverride]  # baselines have no default here
         self,
         inputs: Any,
@@ -147,6 +150,7 @@ class NeuronDeepLiftShap(NeuronDeepLift):
     """Mean of DeepLIFT of a neuron over N baselines; arguments as of :class:`NeuronDeepLift`."""
 
     @log_usage()
+    @differentiable
     def attribute(  # pyright: ignore[reportIncompatibleMethodOverride]  # baselines have no default here
         self,
         inputs: Any,

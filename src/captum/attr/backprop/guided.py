@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum._engine.drive import AtInputs, Reduce, differentiate
+from captum._engine.entry import differentiable
 from captum._engine.ruled import Tensors, require_visible, run_ruled
 from captum._engine.rules import RuleMode
 from captum._engine.values import describe
@@ -73,6 +74,7 @@ class ModifiedReluGradientAttribution(GradientAttribution):
         self.activations = tuple(activations)
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,
@@ -157,6 +159,7 @@ class GuidedGradCam(GradientAttribution):
         self.activations = tuple(activations)
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,
@@ -232,6 +235,7 @@ class _NeuronModified(NeuronAttribution, GradientAttribution):
         self.activations = tuple(activations)
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,

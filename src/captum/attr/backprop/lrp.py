@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from captum._engine.drive import AtInputs, Reduce
+from captum._engine.entry import differentiable
 from captum._engine.place import Layers
 from captum._engine.ruled import Pass, require_visible, run_ruled
 from captum._engine.rules import OnUnknown, RuleMode
@@ -109,6 +110,7 @@ class LRP(GradientAttribution):
             )
 
     @log_usage()
+    @differentiable
     def attribute(
         self,
         inputs: Any,
@@ -165,6 +167,7 @@ class LayerLRP(LRP, LayerAttribution):
         self._set_up(model, composite, on_unknown)
 
     @log_usage()
+    @differentiable
     def attribute(  # pyright: ignore[reportIncompatibleMethodOverride]  # a layer has a side
         self,
         inputs: Any,

@@ -50,7 +50,8 @@ class ReluRules:
 
     def table(self) -> Table:
         """Rules of the activations; everything else keeps its derivative."""
-        keeps = {n for n, o in OPERATORS.items() if o.kind is Kind.COMPOSITE and not n.startswith("rnn_relu")}
+        opens = ("rnn_relu",) if self.activations == ("relu",) else ("rnn_", "lstm", "gru", "glu")
+        keeps = {n for n, o in OPERATORS.items() if o.kind is Kind.COMPOSITE and not n.startswith(opens)}
         names = dict.fromkeys(keeps, Call.native)
         names |= dict.fromkeys(("clamp", "clamp_min", "threshold"), self._perhaps)
         names |= dict.fromkeys(self.activations, self._gate)

@@ -18,7 +18,7 @@ from captum._engine.operators import Kind
 from captum._engine.rules import Table
 from captum.attr.backprop.rescale_extremes import extreme
 from captum.attr.backprop.rescale_norms import NORMS
-from captum.attr.backprop.slopes import derivative_at, detached, distinct, same_conditions, secant
+from captum.attr.backprop.slopes import derivative_at, detached, distinct, same_conditions, secant, some
 
 #: Functions whose slope changes fast near 0, so that "a small step" is relative to the argument.
 _STEEP = {
@@ -127,7 +127,7 @@ class Rescale:
             near = own | (size < (limit * middle.abs() if call.name in _STEEP else limit))
             here = torch.where(own, here, middle)
         slope = secant(value - other, delta, 0.0, 0.0)
-        if not bool(near.any()):
+        if not some(near):
             return slope
         derivative = derivative_at(call, [x], [here.expand(value.shape)])(torch.ones_like(value))[0]
         return torch.where(near, derivative, slope)
@@ -145,7 +145,7 @@ class Rescale:
         value, other = (here.relu_(), there.relu_()) if overwrites else (here.relu(), there.relu())
         slope = (value - other).div_(delta)
         own = ~(delta.abs_() >= self.eps)
-        if bool(own.any()):
+        if some(own):
             slope = torch.where(own, (value > 0).to(slope.dtype), slope)
         if overwrites:
             return Overwrite.apply(lambda g: (g * slope,), x)

@@ -20,6 +20,11 @@ def distinct(tensors: Sequence[Tensor]) -> list[Tensor]:
     return list({id(t): t for t in tensors}.values())
 
 
+def some(mask: Tensor) -> bool:
+    """Whether a mask is set anywhere; yes where values cannot be read."""
+    return mask.is_meta or bool(mask.any())
+
+
 def secant(rise: Tensor, run: Tensor, eps: float, otherwise: float) -> Tensor:
     """Rise / run, and ``otherwise`` where run is 0, below ``eps`` or undefined."""
     usable = (run.abs() >= eps) & (run != 0)
@@ -29,7 +34,7 @@ def secant(rise: Tensor, run: Tensor, eps: float, otherwise: float) -> Tensor:
 def same_conditions(call: Call) -> bool:
     """Tell whether the operands that no derivative reaches (masks, indices) are the same for input and baseline."""
     passive = [t for t in call.path if not t.requires_grad]
-    return all(torch.equal(t, call.mode.twin(t)) for t in passive)
+    return all(t.is_meta or torch.equal(t, call.mode.twin(t)) for t in passive)
 
 
 def derivative_at(
