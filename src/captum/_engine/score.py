@@ -81,6 +81,7 @@ class Score:
             message = "The batch is empty: inputs have 0 rows in dim 0. Pass at least one example."
             raise InputTypeError(message)
         self.target = parse_target(target, inputs.batch)
+        self.resolve()
 
     @property
     def batch(self) -> int:
@@ -101,8 +102,6 @@ class Score:
 
     def select(self, output: Any, rows: Rows) -> Tensor:
         """The target's part of a model output; may leave more than one number per row."""
-        if isinstance(self.target, str):
-            self.target = argmax_of(read_output(output)) if rows.index is None else self.resolve()
         if callable(self.target) and not hasattr(self.target, "select"):
             return read_output(self.target(output))
         return select(read_output(output), self.target, rows)
@@ -124,9 +123,9 @@ class Score:
         return torch.cat(parts)
 
     def resolve(self) -> Any:
-        """Fix ``target='argmax'`` to the classes that the model predicts for the inputs."""
+        """Fix ``target='argmax'`` to the classes that the model predicts for the inputs, before anything is changed."""
         if self.target == ARGMAX and isinstance(self.target, str):
-            with torch.no_grad():
+            with torch.no_grad(), self.running():
                 self.target = argmax_of(
                     read_output(self.output(tuple(t.clone() for t in self.inputs.tensors), self.everyone()))
                 )
