@@ -277,7 +277,9 @@ class Game:
         keep = self.features.keep(members, None)
         draws = torch.arange(first, first + count, device="cpu") % self.fill.draws
         filled = self.fill.replace(self.variable.values, keep, None, draws)
-        flat = tuple(f.expand(count, self.batch, *f.shape[2:]).reshape(-1, *f.shape[2:]) for f in filled)
+        flat = tuple(
+            f.expand(count, self.batch, *f.shape[2:]).reshape(count * self.batch, *f.shape[2:]) for f in filled
+        )
         return flat, Rows(self.batch, None if count == 1 else torch.arange(self.batch, device="cpu").repeat(count))
 
     def _output(self, tensors: Tensors, rows: Rows) -> Tensor:
