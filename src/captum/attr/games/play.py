@@ -56,15 +56,14 @@ def nobody(players: int) -> Tensor:
 
 def play(estimator: Estimator[T], game: Callable[[Tensor], Tensor]) -> T:
     """Run an estimator against a game that answers at once."""
-    with HOST:
-        coalitions = next(estimator)
+    scores: Tensor | None = None
     while True:
-        scores = game(coalitions)
         try:
             with HOST:
-                coalitions = estimator.send(scores)
+                coalitions = next(estimator) if scores is None else estimator.send(scores)
         except StopIteration as end:
             return end.value
+        scores = game(coalitions)
 
 
 class _Promise(Generic[T]):

@@ -104,8 +104,8 @@ def test_rows_apart_get_the_same_numbers(rows: int, monkeypatch: pytest.MonkeyPa
         return NET(x)
 
     for options in ({}, {"feature_mask": mask}, {"baselines": Background(base[:2])}):
-        options = {"baselines": base, **options, "target": [0, 1, 0, 1, 1]}
-        apart = attr.ShapleyValues(net).attribute(x, **options)
-        whole = attr.ShapleyValues(NET).attribute(x, **options, perturbations_per_eval=64)
+        call = {"baselines": base, **options, "target": [0, 1, 0, 1, 1]}
+        apart = attr.ShapleyValues(net).attribute(x, **call)
+        whole = attr.ShapleyValues(NET).attribute(x, **call, perturbations_per_eval=64)
         torch.testing.assert_close(apart, whole)
     assert rows >= 5 or rows in seen
