@@ -28,8 +28,13 @@ _DEMO_METHODS = (
     "integrated_gradients+smoothgrad_sq",
     "gradient_shap",
     "layer_grad_cam",
+    "deep_lift",
+    "lrp",
+    "guided_grad_cam",
+    "occlusion",
+    "kernel_shap",
 )
-_DEMO_SETTINGS = {"n_samples": 50}
+_DEMO_SETTINGS = {"activations": ("hardtanh",)}  # what nn.ReLU6 calls: guided methods treat it as they treat ReLU
 _MISTAKE = 2
 _INTERRUPTED = 130
 

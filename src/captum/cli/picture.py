@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +31,15 @@ __all__ = ["draw", "heat", "seen"]
 _OUTLIERS = 2.0  # percent of the mass beyond the end of the colour scale
 _FADED = 0.35  # contrast of the photo under a map
 _OPAQUE = 0.8  # of the strongest colour: the photo stays visible
+_BY_REGION = {"feature_mask", "sliding_window_shapes"}  # arguments of methods whose maps are made of regions already
 _SPOTS = 56  # a map has about so many spots across: single pixels of opposite signs cannot be read
+
+
+class _Look(NamedTuple):
+    """How fast weak values fade, and what the ends and the middle of the scale are called."""
+
+    exponent: float
+    ends: tuple[str, str, str]
 
 
 def draw(order: Order, subject: Subject, request: Request, explanation: Explanation, target: Prediction) -> Figure:
@@ -48,7 +56,8 @@ def draw(order: Order, subject: Subject, request: Request, explanation: Explanat
         The figure; where the result has no places in the photo, the explanation's own picture.
     """
     photo = seen(order, subject, explanation)
-    values = heat(explanation, (photo.shape[0], photo.shape[1]))
+    patch = 1 if _BY_REGION & set(request.own) else _patch(explanation)
+    values = heat(explanation, (photo.shape[0], photo.shape[1]), patch)
     if values is None:
         return explanation.plot()
     height = 4.3 * photo.shape[0] / photo.shape[1]
@@ -56,8 +65,8 @@ def draw(order: Order, subject: Subject, request: Request, explanation: Explanat
     figure.set_layout_engine("compressed")
     left, right = figure.subplots(1, 2)
     left.imshow(photo)
-    patch = _patch(explanation)
-    _overlay(right, photo, values, figure, 0.5 if patch > 1 else 1.0)
+    ends = ("against", "0", "for") if request.method.multiplies_by_inputs else ("−", "0", "+")
+    _overlay(right, photo, values, figure, _Look(0.5 if patch > 1 else 1.0, ends))
     for axes in (left, right):
         axes.set_axis_off()
     about = f"“{shorten(target.name)}”, {target.probability:.0%}" if explanation.targets else "whatever the class"
@@ -78,15 +87,16 @@ def seen(order: Order, subject: Subject, explanation: Explanation) -> npt.NDArra
     return ((shown - low) / (high - low).clamp_min(1e-12) * 255).byte().permute(1, 2, 0).numpy()
 
 
-def heat(explanation: Explanation, size: tuple[int, int]) -> npt.NDArray[np.float64] | None:
+def heat(explanation: Explanation, size: tuple[int, int], patch: int = 1) -> npt.NDArray[np.float64] | None:
     """Return the map ``size`` of an explanation, channels summed, or ``None`` when it has no places.
 
     Args:
         explanation: Attributions ``(1, C, h, w)`` or ``(1, h, w)``.
         size: Height and width to stretch to.
+        patch: Side of the squares of pixels that are summed to one spot first.
     """
     values = _plane(explanation)
-    return None if values is None else _stretch(values, _patch(explanation), size).numpy()
+    return None if values is None else _stretch(values, patch, size).numpy()
 
 
 def _plane(explanation: Explanation) -> Tensor | None:
@@ -109,7 +119,7 @@ def _stretch(values: Tensor, patch: int, size: tuple[int, int]) -> Tensor:
 
 
 def _overlay(
-    axes: Axes, photo: npt.NDArray[np.uint8], values: npt.NDArray[np.float64], figure: Figure, exponent: float
+    axes: Axes, photo: npt.NDArray[np.uint8], values: npt.NDArray[np.float64], figure: Figure, look: _Look
 ) -> None:
     """Draw a map over the faded photo; what counts little lets the photo shine through, by ``|value| ** exponent``."""
     from matplotlib.cm import ScalarMappable
@@ -120,9 +130,9 @@ def _overlay(
     signed = bool((values < 0).any())
     scaled = np.clip(values / (mass_threshold(values, _OUTLIERS) or 1.0), -1, 1)
     colours, norm = diverging_map() if signed else positive_map(), Normalize(-1 if signed else 0, 1)
-    axes.imshow(scaled, cmap=colours, norm=norm, alpha=_OPAQUE * np.abs(scaled) ** exponent)
+    axes.imshow(scaled, cmap=colours, norm=norm, alpha=_OPAQUE * np.abs(scaled) ** look.exponent)
     scale = ScalarMappable(norm, colours)
     bar = figure.colorbar(scale, ax=axes, fraction=0.04, pad=0.02, ticks=[-1, 0, 1] if signed else [0, 1])
-    bar.ax.set_yticklabels(["against", "0", "for"] if signed else ["none", "most"], fontsize=9, color=MUTED)
+    bar.ax.set_yticklabels(look.ends if signed else ("none", "most"), fontsize=9, color=MUTED)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)

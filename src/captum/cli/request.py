@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ SMOOTHINGS = {
     "vargrad": "variance over noisy copies",
 }
 _SMOOTHING_ARGUMENTS = ("nt_samples", "nt_samples_batch_size", "seed", "stdevs")
-_SAID_OTHERWISE = ("inputs", "target", "method", "layer", "return_convergence_delta")
+_SAID_OTHERWISE = ("inputs", "target", "method", "layer", "device_ids", "return_convergence_delta")
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,13 @@ class Request:
     @property
     def arguments(self) -> tuple[str, ...]:
         """What may be set; what the command says in other ways may not."""
-        own = [name for name in self.method.parameters() if name not in _SAID_OTHERWISE]
-        return (*own, *(_SMOOTHING_ARGUMENTS if self.smoothing else ()))
+        return (*self.own, *(_SMOOTHING_ARGUMENTS if self.smoothing else ()))
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """What the method itself may be given, when it is made and when it is asked."""
+        making = list(inspect.signature(self.method.load()).parameters)[1:]
+        return tuple(name for name in (*making, *self.method.parameters()) if name not in _SAID_OTHERWISE)
 
 
 def request(text: str) -> Request:

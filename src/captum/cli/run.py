@@ -13,6 +13,7 @@ from torch import Tensor
 import captum
 from captum.attr.explaining import explain
 from captum.attr.explanation import Explanation
+from captum.cli.defaults import photo_defaults
 from captum.cli.models import Subject
 from captum.cli.photo import references
 from captum.cli.request import Request, request, target_index, unused
@@ -199,8 +200,8 @@ def _probabilities(subject: Subject, inputs: Tensor) -> Tensor:
 def _explain(
     order: Order, subject: Subject, one: Request, inputs: Tensor, index: int, layer: str | None
 ) -> Explanation:
-    given = {"seed": order.seed, **order.settings}
-    own = one.method.parameters()
+    given = {"seed": order.seed, **photo_defaults(one, inputs), **order.settings}
+    own = one.own
     arguments: dict[str, object] = {name: value for name, value in given.items() if name in own}
     baselines = arguments.pop(
         "baselines", references(order.photo, subject) if "baselines" in one.method.needs else None

@@ -183,3 +183,14 @@ def test_an_unexpected_fault_is_one_line_too(here: Path, capsys: pytest.CaptureF
     assert "ZeroDivisionError" in said
     assert explain(here, "--traceback") == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_methods_that_hide_parts_hide_regions_of_a_photo(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain(here, "--method", "occlusion", "--method", "feature_ablation", "--save", "--target", "left") == 0
+    ablated = captum.Explanation.load(here / "out" / "feature_ablation").attributions
+    assert isinstance(ablated, torch.Tensor)
+    assert 1 < len(ablated.unique()) < 12 * 16 / 2  # superpixels, not pixels
+    occluded = captum.Explanation.load(here / "out" / "occlusion").attributions
+    assert isinstance(occluded, torch.Tensor)
+    assert float(occluded[..., :6].sum()) > 0
+    assert float(occluded[..., 10:].abs().sum()) == 0  # the right half has no part in "left"

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from captum.cli.defaults import superpixels
 from captum.cli.models import load
 from captum.cli.models.subject import Scaling, Subject, pixels
 from captum.cli.photo import chelsea, read, references
@@ -207,3 +208,14 @@ def test_a_target_by_number_or_name(text: str, index: int) -> None:
 def test_a_target_that_means_no_class_or_several(text: str) -> None:
     with pytest.raises(InputError, match=r"outside|several|no class"):
         target_index(text, Subject("x", nn.Identity(), pixels, LABELS), best=3, classes=4)
+
+
+def test_superpixels_follow_the_photo_or_a_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = torch.nn.functional.interpolate(pixels(read(photo(tmp_path))), (48, 64))
+    mask = superpixels(inputs)
+    assert mask.shape == (1, 1, 48, 64)
+    assert sorted(set(mask.flatten().tolist())) == list(range(int(mask.max()) + 1))
+    left, right = set(mask[..., :31].flatten().tolist()), set(mask[..., 33:].flatten().tolist())
+    assert not left & right  # no region crosses the edge between bright and dark
+    monkeypatch.setattr("captum.cli.defaults.find_spec", lambda name: None)
+    assert len(superpixels(inputs).unique()) == 64
