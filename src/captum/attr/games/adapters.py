@@ -1,0 +1,113 @@
+"""Models that are no PyTorch code, as forward functions: NumPy functions, scikit-learn estimators, ONNX Runtime sessions.
+
+They are called with batches as large as the planner likes; perturbation methods need nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum._engine.values import describe
+from captum.errors import InputError, OutputError
+
+__all__ = ["numpy_function", "onnx_session", "sklearn_estimator"]
+
+Forward = Callable[..., Tensor]
+
+
+def numpy_function(function: Callable[..., Any]) -> Forward:
+    """A function of NumPy arrays as a forward function.
+
+    Args:
+        function: takes arrays ``(n, *)``, one per input tensor, and returns an array, one row per example.
+
+    Returns:
+        A function of tensors; the result lives on the device of the first one.
+
+    Example:
+        >>> from captum.attr import FeatureAblation
+        >>> f = numpy_function(lambda x: np.prod(x, axis=1))
+        >>> FeatureAblation(f).attribute(torch.tensor([[2.0, 3.0]]))
+        tensor([[6., 6.]])
+    """
+
+    def forward(*tensors: Any) -> Tensor:
+        arrays = [t.detach().cpu().numpy() if isinstance(t, Tensor) else t for t in tensors]
+        device = next((t.device for t in tensors if isinstance(t, Tensor)), torch.device("cpu"))
+        return _as_tensor(function(*arrays), device)
+
+    return forward
+
+
+def sklearn_estimator(estimator: Any, method: str | None = None) -> Forward:
+    """A fitted scikit-learn estimator as a forward function.
+
+    Args:
+        estimator: anything with one of the methods.
+        method: ``"predict_proba"``, ``"decision_function"``, ``"predict"`` …; None takes the first of these that it has.
+
+    Returns:
+        A function of a tensor ``(n, M)`` that returns scores ``(n,)`` or ``(n, classes)``.
+
+    Raises:
+        InputError: when the estimator has no such method.
+    """
+    names = ("predict_proba", "decision_function", "predict") if method is None else (method,)
+    found = next((getattr(estimator, n) for n in names if hasattr(estimator, n)), None)
+    if found is None:
+        message = f"Expected an estimator with {' or '.join(names)}, got {describe(estimator)}."
+        raise InputError(message)
+    return numpy_function(found)
+
+
+def onnx_session(session: Any, output: int | str = 0) -> Forward:
+    """An ONNX Runtime session as a forward function.
+
+    Args:
+        session: an ``onnxruntime.InferenceSession``; its inputs are fed in their order, cast to their types.
+        output: number or name of the output to explain.
+
+    Returns:
+        A function of tensors, one per input of the session.
+
+    Raises:
+        InputError: when the session has no such output.
+    """
+    inputs = [(i.name, _TYPES.get(i.type)) for i in session.get_inputs()]
+    names = [o.name for o in session.get_outputs()]
+    if output not in names and not (isinstance(output, int) and -len(names) <= output < len(names)):
+        message = f"Expected an output of the session, 0…{len(names) - 1} or one of {names}; got {output!r}."
+        raise InputError(message)
+    name = names[output] if isinstance(output, int) else output
+
+    def function(*arrays: Any) -> Any:
+        if len(arrays) != len(inputs):
+            message = f"Expected {len(inputs)} input(s), {[n for n, _ in inputs]}; got {len(arrays)}."
+            raise InputError(message)
+        feed = {
+            n: np.ascontiguousarray(a if t is None else a.astype(t)) for (n, t), a in zip(inputs, arrays, strict=True)
+        }
+        return session.run([name], feed)[0]
+
+    return numpy_function(function)
+
+
+_TYPES: dict[str, Any] = {
+    "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_,
+}  # fmt: skip
+
+
+def _as_tensor(value: Any, device: torch.device) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    try:
+        return torch.as_tensor(np.asarray(value)).to(device)
+    except TypeError as fault:
+        message = f"Expected an array of numbers from the function, got {describe(value)}."
+        raise OutputError(message) from fault
