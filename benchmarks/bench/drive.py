@@ -72,6 +72,7 @@ class Outcome:
     task: Task
     seconds: dict[Contender, list[float]] = field(default_factory=dict)
     bytes: dict[Contender, int] = field(default_factory=dict)
+    values: dict[Contender, float] = field(default_factory=dict)
     errors: dict[Contender, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     gap: float | None = None
@@ -79,7 +80,7 @@ class Outcome:
     def resolve(self, name: str, quantity: str = "time") -> Contender | None:
         """The contender that a bound names, or None when it did not run."""
         side, _, variant = name.partition(":")
-        pool = self.seconds if quantity == "time" else self.bytes
+        pool = {"time": self.seconds, "memory": self.bytes, "error": self.values}[quantity]
         if variant == "best":
             mine = {who: median(times) for who, times in self.seconds.items() if who.side == side}
             return min(mine, key=lambda who: mine[who]) if mine else None
@@ -91,6 +92,8 @@ class Outcome:
         top, bottom = self.resolve(bound.numerator, bound.quantity), self.resolve(bound.denominator, bound.quantity)
         if top is None or bottom is None:
             return None
+        if bound.quantity == "error":
+            return self.values[top]
         if bound.quantity == "memory":
             return self.bytes[top] / self.bytes[bottom]
         return median(self.seconds[top]) / median(self.seconds[bottom])
@@ -98,7 +101,7 @@ class Outcome:
     def spread(self, bound: Bound) -> tuple[float, float] | None:
         """The smallest and largest ratio of neighbouring repeats."""
         top, bottom = self.resolve(bound.numerator), self.resolve(bound.denominator)
-        if bound.quantity == "memory" or top is None or bottom is None:
+        if bound.quantity != "time" or top is None or bottom is None:
             return None
         pairs = [a / b for a, b in zip(self.seconds[top], self.seconds[bottom], strict=False)]
         return (min(pairs), max(pairs)) if pairs else None
@@ -125,6 +128,7 @@ class Run:
         finalists = self._finalists(task, outcome, ready)
         self._alternate(task, outcome, finalists)
         self._agree(task, outcome)
+        self._values(task, outcome)
         self._drop(task, ready)
         if any(bound.quantity == "memory" for bound in task.bounds):
             self._memory(task, outcome)
@@ -191,6 +195,14 @@ class Run:
         left, right = found
         if [a.shape for a in left] == [a.shape for a in right]:
             outcome.gap = distance(left, right)[1]
+
+    def _values(self, task: Task, outcome: Outcome) -> None:
+        """The numbers that the work of both sides returned, where they are what is bounded."""
+        if any(bound.quantity == "error" for bound in task.bounds):
+            for who in (Contender(UPSTREAM), Contender(OURS)):
+                answer = self._ask("value", task, who)
+                if "value" in answer:
+                    outcome.values[who] = answer["value"]
 
     def _memory(self, task: Task, outcome: Outcome) -> None:
         """The peak of each side's default in a fresh process."""

@@ -38,7 +38,7 @@ def report(outcomes: Iterable[Outcome], imports: dict[str, dict[str, float]] | N
         "| work | largest difference, share of the scale | accepted |",
         "|---|---|---|",
     ]
-    lines += [_agreement(outcome) for outcome in outcomes if outcome.gap is not None]
+    lines += [_agreement(outcome) for outcome in outcomes if outcome.gap is not None and not outcome.values]
     notes = [f"- {outcome.task.title}: {note}" for outcome in outcomes for note in _notes(outcome)]
     if notes:
         lines += ["", "## Notes", "", *notes]
@@ -53,7 +53,9 @@ def _rows(outcome: Outcome) -> list[str]:
 
 def _row(outcome: Outcome, bound: Bound) -> str:
     ratio, spread = outcome.ratio(bound), outcome.spread(bound)
-    label = f"{bound.quantity}: {_shown(outcome, bound.numerator)} / {_shown(outcome, bound.denominator)}"
+    label = f"{bound.quantity}: {_shown(outcome, bound.numerator)}"
+    if bound.quantity != "error":
+        label += f" / {_shown(outcome, bound.denominator)}"
     if ratio is None:
         return f"| {outcome.task.title} | {label} | not measured | | {bound.words} | – |"
     between = "" if spread is None else f"{spread[0]:.3g} … {spread[1]:.3g}"
@@ -88,6 +90,7 @@ def _agreement(outcome: Outcome) -> str:
 
 def _notes(outcome: Outcome) -> list[str]:
     notes = [f"{who} failed: {error}" for who, error in outcome.errors.items()]
+    notes += [f"error of {who}: {value:.2g}" for who, value in outcome.values.items()]
     if outcome.task.share != 1.0:
         notes.append(
             f"upstream and peers did {outcome.task.share:.3g} of the work, row by row; their times are divided by that."

@@ -38,6 +38,8 @@ Prepare = Callable[[Any, Contender], Work]
 class Bound:
     """``numerator / denominator`` of times or of peak memory, at least or at most ``limit``.
 
+    With ``quantity="error"`` it is about the number that the numerator's work returns, and nothing divides it.
+
     A competitor is named ``"side"`` (its default variant), ``"side:variant"``, or ``"side:best"``, the fastest of its
     variants in this run.
     """
@@ -71,6 +73,11 @@ def near_bare(limit: float) -> Bound:
 def lighter(limit: float) -> Bound:
     """At most ``limit`` times the published package's peak memory."""
     return Bound(OURS, UPSTREAM, limit, at_least=False, quantity="memory")
+
+
+def accurate(limit: float) -> Bound:
+    """An error of at most ``limit``."""
+    return Bound(OURS, OURS, limit, at_least=False, quantity="error")
 
 
 @dataclass(frozen=True)

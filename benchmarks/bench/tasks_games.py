@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from benchmarks.bench import loops, nets
-from benchmarks.bench.task import OURS, PEER, Contender, Task, Work, faster, near_bare
+from benchmarks.bench.accuracy import kernel_shap_error
+from benchmarks.bench.task import OURS, PEER, Contender, Task, Work, accurate, faster, near_bare
 
 TARGET = 285
 
@@ -119,6 +120,18 @@ GAME_TASKS = (
         agree=None,
         share=2 / 64,
         repeats=3,
+    ),
+    *(
+        Task(
+            f"kernel_shap_error_{budget}",
+            f"KernelShap, relative error to the exact values, {players} features, {budget} evaluations, 8 nets",
+            kernel_shap_error(players, budget),
+            ("KernelShap",),
+            (accurate(limit),),
+            agree=None,
+            repeats=1,
+        )
+        for players, budget, limit in ((12, 2048, 0.008), (12, 512, 0.035), (6, 64, 1e-5))
     ),
     Task(
         "shapley_sampling",

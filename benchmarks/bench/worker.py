@@ -5,6 +5,7 @@ It reads one JSON object per line from standard input and answers each with one 
 - ``{"op": "prepare", "task": …, "side": …, "variant": …}`` builds models and inputs;
 - ``{"op": "time", …, "calls": n}`` runs the work n times and answers the seconds per call;
 - ``{"op": "save", …, "path": …}`` writes the numbers of the result of the last timed run;
+- ``{"op": "value", …}`` answers that result as a number;
 - ``{"op": "memory", …}`` answers the bytes by which one run raised this process's peak;
 - ``{"op": "drop", …}`` forgets it.
 """
@@ -40,13 +41,8 @@ class Bench:
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to one request; an exception becomes ``{"error": …}``."""
         key = (str(request["task"]), Contender(request["side"], request["variant"]))
-        handle = {
-            "prepare": self.prepare,
-            "time": self.time,
-            "save": self.save,
-            "memory": self.memory,
-            "drop": self.drop,
-        }
+        names = ("prepare", "time", "save", "value", "memory", "drop")
+        handle = {name: getattr(self, name) for name in names}
         try:
             return handle[request["op"]](key, request)
         except Exception as error:  # noqa: BLE001 (a contender that fails is a line of the report)
@@ -88,6 +84,10 @@ class Bench:
         _, arrays, _ = flatten(self.last[key])
         np.savez(request["path"], *arrays)
         return {"arrays": len(arrays)}
+
+    def value(self, key: tuple[str, Contender], _: dict[str, Any]) -> dict[str, Any]:
+        """The last result, which is one number."""
+        return {"value": float(str(self.last[key]))}
 
     def memory(self, key: tuple[str, Contender], _: dict[str, Any]) -> dict[str, Any]:
         """Bytes that one run needed at its peak beyond what the prepared process held."""
