@@ -148,6 +148,34 @@ def test_layer_conductance_telescopes(method: str, n: int) -> None:
     close(delta, torch.zeros(3, dtype=torch.float64))
 
 
+def test_layer_conductance_node_by_node() -> None:
+    """Increments of the layer between neighbouring nodes, times the mean of both gradients; the ends belong to the outer nodes.
+
+    ``riemann_left`` and ``riemann_right`` take the gradient of the node of that side.
+    """
+    for method in METHODS:
+        sides = {"riemann_left": (1.0, 0.0), "riemann_right": (0.0, 1.0)}
+        left, right = sides.get(method, (0.5, 0.5))
+
+        def conductance(
+            x: Tensor, x0: Tensor, method: str = method, left: float = left, right: float = right
+        ) -> Tensor:
+            points = [x0 + alpha * (x - x0) for alpha, _ in nodes_and_weights(method, 5)]
+            values = [NET.layer(point).detach() for point in points]
+            slopes = [gradient(tail, value) for value in values]
+            total = slopes[0] * (values[0] - NET.layer(x0).detach()) + slopes[-1] * (NET.layer(x).detach() - values[-1])
+            for k in range(4):
+                total += (left * slopes[k] + right * slopes[k + 1]) * (values[k + 1] - values[k])
+            return total
+
+        found = attr.LayerConductance(NET, NET.layer).attribute(X, X0, TARGET, n_steps=5, method=method)
+        close(found, rows(conductance, X, X0))
+        plain = attr.LayerConductance(NET, NET.layer).attribute(
+            X, X0, TARGET, n_steps=5, method=method, internal_batch_size=2
+        )
+        close(plain, found)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_layer_conductance_converges_to_the_path_integral(method: str) -> None:
     """``int dF/dy_j(x(a)) dy_j/da da``, integrated here by 64-point Gauss-Legendre with dy/da by autograd."""
