@@ -196,7 +196,8 @@ class RuleMode(TorchFunctionMode):
         results = tensors_in(out, [])
         if not results:
             return out
-        if any(t.requires_grad for t in results):
+        cuts = torch.is_grad_enabled() and any(t.requires_grad for t in tensors_in((args, kwargs), []))
+        if any(t.requires_grad or (cuts and t.is_floating_point()) for t in results):
             self.complain(func, _name_of(func))
         twin = None
         if twin_args is not None:

@@ -59,7 +59,7 @@ def register(
     """Teach the table an operator.
 
     Args:
-        function: a torch function or method that is not in the table, such as ``torch.special.bessel_j0``, or a function
+        function: a torch function or method that is not in the table, such as ``torch.special.i1``, or a function
             of your own made :func:`visible`.
         kind: ``"structural"`` (moves elements), ``"linear"`` (affine in all tensors together), ``"bilinear"`` (affine in
             each), ``"elementwise"`` (one element of one tensor to one element), ``"composite"`` (see ``decompose``),
@@ -76,9 +76,9 @@ def register(
 
     Example:
         >>> import torch
-        >>> register(torch.special.bessel_j0, "elementwise", smooth=True).name
-        'special_bessel_j0'
-        >>> forget(torch.special.bessel_j0)
+        >>> register(torch.special.i1, "elementwise", smooth=True).name
+        'special_i1'
+        >>> forget(torch.special.i1)
     """
     if not callable(function):
         message = f"Expected a function, got {describe(function)}."

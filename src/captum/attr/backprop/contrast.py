@@ -211,7 +211,7 @@ def call_baselines(baselines: Any, raw: Any) -> Any:
     """What a baselines function returns, given the inputs if it takes them; other values unchanged."""
     if not callable(baselines) or isinstance(baselines, Tensor):
         return baselines
-    takes = len(inspect.signature(baselines).parameters)
+    takes = sum(p.default is p.empty for p in inspect.signature(baselines).parameters.values())
     if takes > 1:
         message = f"Expected a baselines function with no parameter or one, the inputs; got one with {takes}."
         raise BaselineError(message)

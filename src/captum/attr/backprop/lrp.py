@@ -49,7 +49,7 @@ class LRP(GradientAttribution):
         >>> model = torch.nn.Linear(2, 1, bias=False)
         >>> _ = model.weight.data.copy_(torch.tensor([[1.0, 2.0]]))
         >>> LRP(model).attribute(torch.tensor([[3.0, 4.0]]))
-        tensor([[3.0000, 8.0000]])
+        tensor([[3., 8.]])
     """
 
     model: nn.Module

@@ -48,7 +48,7 @@ class RelevanceFlow:
         passing = ("layer_norm", "rms_norm", "group_norm", "instance_norm", "dropout", "log_softmax", "neg", "positive")
         names = dict.fromkeys((*passing, "dropout1d", "dropout2d", "dropout3d", "feature_dropout"), self._pass)
         names |= {"softmax": self._softmax, "logsumexp": self._structural, "div": self._quotient, "mul": self._product}
-        names |= {"batch_norm": self._batch_norm}
+        names |= {"batch_norm": self._batch_norm, "pow": self._power}
         names |= dict.fromkeys(self.composite.stops, self._stop)
         return Table(names, kinds)
 
@@ -88,6 +88,13 @@ class RelevanceFlow:
             return self._stop(call)
         role = "gate" if call.name in _GATES else "normaliser" if call.name in _NORMALISERS else None
         return self._pass(call, role)
+
+    def _power(self, call: Call) -> Any:
+        """``a ** b`` with both varying is exp(b log a)."""
+        if len(call.active) < 2:
+            return self._elementwise(call)
+        with call.mode:
+            return torch.exp(call.args[1] * torch.log(call.args[0]))
 
     def _stop(self, call: Call) -> Any:
         """The result is taken for a constant."""

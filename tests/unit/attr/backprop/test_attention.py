@@ -1,0 +1,83 @@
+"""Attention rollout and gradient × attention, from weights read by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum.attr import AttentionRelevance, AttentionRollout
+from captum.errors import InputError
+
+
+class Block(nn.Module):
+    """Attention whose weights are kept, with a residual connection."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.q, self.k, self.v = (nn.Linear(6, 6) for _ in range(3))
+        self.weights: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (f(x).unflatten(-1, (2, 3)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        self.weights = torch.softmax(q @ k.mT, -1)
+        return x + (nn.functional.dropout(self.weights, 0.5, training=False) @ v).transpose(1, 2).flatten(2)
+
+
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(Block(0), Block(1))
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(x)[:, 0])
+
+
+class Fused(Encoder):
+    """The same with the fused attention of torch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for b in self.blocks:
+            q, k, v = (f(x).unflatten(-1, (2, 3)).transpose(1, 2) for f in (b.q, b.k, b.v))
+            heads = nn.functional.scaled_dot_product_attention(q, k, v, scale=1.0)
+            x = x + heads.transpose(1, 2).flatten(2)
+        return self.head(x[:, 0])
+
+
+X = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(3))
+
+
+def weights_and_gradients(model: Encoder) -> tuple[list[Tensor], list[Tensor]]:
+    score = model(X)[:, 1].sum()
+    weights = [b.weights for b in model.blocks]
+    return [w.detach() for w in weights], list(torch.autograd.grad(score, weights))
+
+
+@pytest.mark.parametrize("kind", [Encoder, Fused])
+@pytest.mark.parametrize("query", [0, -1])
+def test_rollout(kind: type[Encoder], query: int) -> None:
+    weights, _ = weights_and_gradients(Encoder())
+    want = torch.eye(5).expand(2, 5, 5)
+    for layer in weights:
+        want = 0.5 * (layer.mean(1) + torch.eye(5)) @ want
+    found = AttentionRollout(kind()).attribute(X, query=query)
+    torch.testing.assert_close(found, want[:, query])
+    torch.testing.assert_close(found.sum(1), torch.ones(2))
+
+
+@pytest.mark.parametrize("kind", [Encoder, Fused])
+def test_gradient_times_attention(kind: type[Encoder]) -> None:
+    want = torch.eye(5).expand(2, 5, 5)
+    for layer, grad in zip(*weights_and_gradients(Encoder()), strict=True):
+        want = want + (layer * grad).clamp(min=0).mean(1) @ want
+    torch.testing.assert_close(AttentionRelevance(kind()).attribute(X, 1), want[:, 0])
+
+
+def test_a_model_without_attention_is_refused() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(30, 2), nn.Softmax(-1))
+    with pytest.raises(InputError, match="self-attention"):
+        AttentionRollout(model).attribute(X)
+    with pytest.raises(InputError, match="query"):
+        AttentionRollout(Encoder()).attribute(X, query=9)
