@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 UPSTREAM_VENV = ROOT / ".venv-upstream"
 CONSTRAINTS = Path(__file__).resolve().parent / "upstream-constraints.txt"
 UPSTREAM_PACKAGES = ("torch", "captum", "scikit-learn")
-PEER_PACKAGES = ("shap", "shapiq")
+PEER_PACKAGES = ("shap",)
 
 
 @dataclass(frozen=True)

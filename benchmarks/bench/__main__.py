@@ -25,7 +25,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="two repeats instead of the task's own number")
     parser.add_argument("--threads", type=int, default=None, help="threads per process (the machine's own number)")
     parser.add_argument("--size", type=int, default=None, help="image side; 224 is what the bounds are about")
-    parser.add_argument("--peers", action="store_true", help="install the optional peer libraries first")
+    parser.add_argument("--peers", action="store_true", help="install the optional peer library (shap) first")
     parser.add_argument("--write", action="store_true", help="also write docs/benchmarks.md (whole runs at full size)")
     return parser.parse_args()
 
@@ -54,6 +54,8 @@ def main() -> int:
     wanted = not options.only or IMPORTS in options.only
     overhead = imports.measure(pair, 3 if options.quick else 9) if wanted else None
     text = table.report(outcomes, overhead, about)
+    if options.size is not None or options.quick:
+        text += f"\nA quick look, not a measurement: images of side {options.size or 224}, few repeats.\n"
     OUTPUT.mkdir(exist_ok=True)
     (OUTPUT / "benchmarks.md").write_text(text)
     if options.write and options.size is None and not options.only:
