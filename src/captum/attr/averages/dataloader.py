@@ -61,7 +61,7 @@ class _Batch:
         elif is_mapping(batch):
             self.names, self.elements = list(batch), list(batch.values())
         elif isinstance(batch, (list, tuple)):
-            self.elements = list(batch)  # pyright: ignore[reportUnknownArgumentType]  # a loader's own batch
+            self.elements = list(batch)
         else:
             message = f"Expected batches that are a Tensor, a sequence or a mapping, got {describe(batch)}."
             raise InputTypeError(message)
@@ -157,7 +157,7 @@ class _LoaderGame:
 
     def _metric(self, total: Any) -> Tensor:
         if self._reduce is concatenate and isinstance(total, list):
-            total = torch.cat([t if t.dim() else t[None] for t in total])  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # outputs of concatenate
+            total = torch.cat([t if t.dim() else t[None] for t in total])
         metric = total if self._to_metric is None else self._to_metric(total)
         if not isinstance(metric, Tensor):
             message = f"Expected a Tensor as metric of the accumulated outputs, got {describe(metric)}; give to_metric."

@@ -34,7 +34,7 @@ def _sizes(players: int) -> torch.distributions.Categorical:
 
 def _one(players: int, sizes: torch.distributions.Categorical) -> Tensor:
     """One coalition from torch's global stream, bool ``(1, M)``: a size, then its members."""
-    size = int(sizes.sample())  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]  # torch.distributions is untyped
+    size = int(sizes.sample())
     keys = torch.randn(1, players)
     members = torch.zeros((1, players), dtype=torch.bool)
     return members.scatter_(1, keys.topk(size, 1).indices, True)

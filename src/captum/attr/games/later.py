@@ -35,7 +35,7 @@ class _Answers:
             self._parts[place] = self._read(place, answer.value())
         except Exception as fault:  # noqa: BLE001  # a future carries every failure to whoever waits
             self._failed = True
-            self.result.set_exception(fault)
+            self.result.set_exception(fault)  # pyright: ignore[reportArgumentType]  # torch's annotation names the result
             return
         found = [p for p in self._parts if p is not None]
         if len(found) == len(self._parts):
@@ -74,7 +74,7 @@ class _LaterGame:
         if not isinstance(answer, Future):
             message = f"attribute_future needs a forward function that returns a torch Future, got {describe(answer)}."
             raise InputTypeError(message)
-        return answer  # pyright: ignore[reportUnknownVariableType]  # a future of the model's own output
+        return answer
 
     def _read(self, output: object, rows: Rows, count: int) -> Tensor:
         values = self._game.variable.score.select(output, rows).detach()

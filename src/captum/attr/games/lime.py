@@ -222,7 +222,7 @@ class _RowOf:
 
     def __call__(self, *tensors: Any) -> Tensor:
         """One number per copy."""
-        values = parse_inputs(tensors if len(tensors) > 1 else tensors[0]).tensors
+        values = tuple(t for tensor in tensors for t in parse_inputs(tensor).tensors)
         if self._rows.index is None:
             copies = len(values[0]) // self._rows.batch
             rows = Rows(self._rows.batch, None if copies == 1 else torch.arange(self._rows.batch).repeat(copies))

@@ -80,7 +80,7 @@ class _Promise(Generic[T]):
                 first = next(self._estimator)
             self._wait(first)
         except Exception as fault:  # noqa: BLE001  # a future carries every failure to whoever waits
-            self.result.set_exception(fault)
+            self.result.set_exception(fault)  # pyright: ignore[reportArgumentType]  # torch's annotation names the result
 
     def _wait(self, coalitions: Tensor) -> None:
         """Ask, and go on at once for as long as the answers are there already: no deep recursion."""
@@ -100,7 +100,7 @@ class _Promise(Generic[T]):
             if following is not None:
                 self._wait(following)
         except Exception as fault:  # noqa: BLE001  # as above
-            self.result.set_exception(fault)
+            self.result.set_exception(fault)  # pyright: ignore[reportArgumentType]  # torch's annotation names the result
 
     def _send(self, answer: Future[Tensor]) -> Tensor | None:
         try:

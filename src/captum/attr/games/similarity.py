@@ -63,10 +63,10 @@ def get_exp_kernel_similarity_function(distance_mode: str = "cosine", kernel_wid
 
 def _flat(value: Any) -> Tensor:
     parts = value if isinstance(value, (tuple, list)) else (value,)
-    if not all(isinstance(p, Tensor) for p in parts):  # pyright: ignore[reportUnknownVariableType]  # a user's tuple
+    if not all(isinstance(p, Tensor) for p in parts):
         message = f"Expected tensors to compare, got {describe(value)}."
         raise InputError(message)
-    return torch.cat([p.reshape(-1).double().cpu() for p in parts])  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType, reportUnknownVariableType]  # same
+    return torch.cat([p.reshape(-1).double().cpu() for p in parts])
 
 
 def similarities(kernel: ExponentialKernel, game: Game, coalitions: Tensor, joint: bool) -> Tensor:

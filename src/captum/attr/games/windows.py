@@ -90,17 +90,17 @@ def parse_windows(shapes: Any, strides: Any, tensors: tuple[Tensor, ...]) -> Win
 
 
 def _is_shape(value: Any) -> bool:
-    return isinstance(value, (tuple, list, torch.Size)) and all(isinstance(v, int) for v in value)  # pyright: ignore[reportUnknownVariableType]  # a user's tuple
+    return isinstance(value, (tuple, list, torch.Size)) and all(isinstance(v, int) for v in value)
 
 
 def _per_tensor(shapes: Any, tensors: tuple[Tensor, ...], name: str) -> list[tuple[int, ...]]:
     entries = (shapes,) if len(tensors) == 1 and _is_shape(shapes) else shapes
-    if not isinstance(entries, (tuple, list)) or len(entries) != len(tensors) or not all(map(_is_shape, entries)):  # pyright: ignore[reportUnknownArgumentType]  # same
+    if not isinstance(entries, (tuple, list)) or len(entries) != len(tensors) or not all(map(_is_shape, entries)):
         message = f"Expected {name}: a tuple of ints per input tensor ({len(tensors)}), got {describe(shapes)}."
         raise InputError(message)
     out: list[tuple[int, ...]] = []
-    for entry, tensor in zip(entries, tensors, strict=True):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]  # same
-        window, feature = tuple(entry), tuple(tensor.shape[1:])  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]  # same
+    for entry, tensor in zip(entries, tensors, strict=True):
+        window, feature = tuple(entry), tuple(tensor.shape[1:])
         if len(window) != len(feature) or any(not 1 <= w <= s for w, s in zip(window, feature, strict=True)):
             message = (
                 f"Expected a window with one size per dim of {feature} (without the batch), each from 1 to the size of the "
