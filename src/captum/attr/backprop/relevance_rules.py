@@ -157,6 +157,8 @@ class Alpha1_Beta0_Rule(PropagationRule):  # noqa: N801  # the name that publish
 class AlphaBetaRule(PropagationRule):
     """αβ: R_i = Σ_j (α (x_i w_ij)⁺ / z_j⁺ − β (x_i w_ij)⁻ / z_j⁻) R_j with α − β = 1, for inputs of any sign.
 
+    Where an output has no contributions of one sign, that sign's share is lost.
+
     Args:
         alpha: α (default 2).
         beta: β (default 1).

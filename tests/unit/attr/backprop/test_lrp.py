@@ -155,7 +155,7 @@ class Residual(nn.Module):
         return self.out(F.dropout(self.act(self.up(x)), training=False).flatten(1))
 
 
-@pytest.mark.parametrize("composite", ["epsilon", "epsilon_plus", "epsilon_plus_flat", "alpha2_beta1_flat", "box"])
+@pytest.mark.parametrize("composite", ["epsilon", "epsilon_plus", "epsilon_plus_flat", "box"])
 def test_relevance_is_conserved_where_nothing_has_a_bias(composite: str) -> None:
     make = getattr(composites, composite, None)
     table = composites.epsilon_gamma_box(-4, 4, epsilon=1e-9) if make is None else make(epsilon=1e-9)
