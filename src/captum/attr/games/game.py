@@ -21,6 +21,8 @@ Tensors = tuple[Tensor, ...]
 Evaluate = Callable[[Tensors, Rows], Tensor]
 #: What code that is written for one batch size raises at another; other errors are the user's own.
 SHAPE_ERRORS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
+#: What torch says to code that differentiates, or meets tensors made for training, in inference mode.
+NEEDS_GRAPH = ("nference", "does not require grad", "does not have a grad_fn")
 #: How the output relates to the batch: one entry per row; a fixed number per batch that adds up; or one result per call.
 Form = Literal["rows", "batches", "once"]
 
@@ -142,11 +144,13 @@ class Game:
             with self._running():
                 scores = self._score(variants)
         except RuntimeError as fault:
-            if not self._inference or "nference" not in str(fault):
+            if not self._inference or not any(sign in str(fault) for sign in NEEDS_GRAPH):
                 raise
             # the model's code differentiates, or keeps tensors that were made for training
             self._inference = self._started = False
             return self(coalitions)
+        finally:
+            thaw(self.variable.modules)
         scores = scores.clone()
         return scores if draws == 1 else scores.reshape(len(coalitions), draws, -1).mean(1)
 
@@ -298,6 +302,14 @@ class Game:
                 stack.enter_context(self.variable.score.running())
             stack.enter_context(torch.inference_mode() if self._inference else torch.no_grad())
             yield
+
+
+def thaw(modules: list[nn.Module]) -> None:
+    """Make ordinary tensors of those that modules kept from inference mode, such as a cached mask: they may train later."""
+    for module in modules:
+        for name, value in [*vars(module).items(), *module.named_buffers(recurse=False)]:
+            if isinstance(value, Tensor) and value.is_inference():
+                setattr(module, name, value.clone())
 
 
 def _wide(out: Tensor) -> Tensor:

@@ -326,3 +326,38 @@ def test_wrong_baselines(baselines: object) -> None:
     for method in (attr.FeatureAblation, attr.ShapleyValues, attr.KernelShap):
         with pytest.raises(BaselineError):
             method(NET).attribute(X, baselines, 0)
+
+
+class Caching(nn.Module):
+    """Makes a mask on first use and keeps it, as attention code does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+        self.mask: Tensor | None = None
+        self.register_buffer("scale", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.mask is None:
+            self.mask = torch.tensor([1.0, 1.0, 0.0])
+            self.scale = torch.tensor(2.0)
+        return (x * self.weight * self.mask * self.scale).sum(1)
+
+
+def test_a_model_can_train_after_it_was_explained() -> None:
+    model = Caching()
+    found = attr.FeatureAblation(model).attribute(torch.ones(2, 3))
+    assert found.tolist() == [[2.0, 2.0, 0.0]] * 2
+    weight = found.requires_grad_()
+    (model(torch.ones(2, 3)).sum() + weight.sum()).backward()
+    assert model.weight.grad.tolist() == [4.0, 4.0, 0.0]
+
+
+def test_a_function_may_differentiate_inside() -> None:
+    def slope(x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            return torch.autograd.grad((x**3).sum(), x)[0].sum(1)
+
+    torch.testing.assert_close(attr.ShapleyValues(slope).attribute(X), 3 * X**2)
+    torch.testing.assert_close(attr.KernelShap(slope).attribute(X), 3 * X**2)
