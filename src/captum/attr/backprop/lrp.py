@@ -17,12 +17,28 @@ from captum._engine.values import describe, parse_inputs
 from captum.attr.backprop.composites import Composite, read_composite
 from captum.attr.backprop.contrast import warn_of_training
 from captum.attr.backprop.relevance_flow import RelevanceFlow, to_stdout
-from captum.attr.backprop.relevance_rules import PropagationRule
+from captum.attr.backprop.relevance_rules import EpsilonRule, PropagationRule
 from captum.attr.base import GradientAttribution, LayerAttribution, default_gradients
 from captum.errors import InputTypeError
 from captum.log import log_usage
 
-__all__ = ["LRP", "LayerLRP"]
+__all__ = ["LRP", "SUPPORTED_LAYERS_WITH_RULES", "SUPPORTED_NON_LINEAR_LAYERS", "LayerLRP"]
+
+#: Kept for code that reads them. Rules live on operators, so layers that are not listed work too.
+SUPPORTED_LAYERS_WITH_RULES: dict[type[nn.Module], type[PropagationRule]] = dict.fromkeys(
+    (
+        nn.MaxPool1d,
+        nn.MaxPool2d,
+        nn.MaxPool3d,
+        nn.Conv2d,
+        nn.AvgPool2d,
+        nn.AdaptiveAvgPool2d,
+        nn.Linear,
+        nn.BatchNorm2d,
+    ),
+    EpsilonRule,
+)
+SUPPORTED_NON_LINEAR_LAYERS: list[type[nn.Module]] = [nn.ReLU, nn.Dropout, nn.Tanh]
 
 
 class LRP(GradientAttribution):
