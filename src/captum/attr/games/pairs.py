@@ -29,7 +29,7 @@ class _Stratum:
         self.players = players
         self.size = size
         self.halved = 2 * size == players
-        self.total = math.comb(players, size) // (2 if self.halved else 1)
+        self.total = _count(players, size) // (2 if self.halved else 1)
         self.taken = 0
         self._generator = generator
         self._listed: Tensor | None = None
@@ -113,7 +113,7 @@ class PairSampler:
         size = torch.arange(1, len(self._strata) + 1, dtype=torch.float64)
         self._mass = half * (players - 1) / (size * (players - size))
         self._odds = half if weighting == "leverage" else self._mass
-        self._caps = torch.tensor([float(min(s.total, 1 << 62)) for s in self._strata], dtype=torch.float64)
+        self._caps = torch.tensor([float(s.total) for s in self._strata], dtype=torch.float64)
         self._expected = torch.zeros_like(self._caps)
         self._offset = float(torch.rand((), generator=generator, dtype=torch.float64))
         self._stratum = torch.zeros(0, dtype=torch.int64)
@@ -125,9 +125,10 @@ class PairSampler:
         edges = torch.cat([torch.zeros(1, dtype=torch.float64), self._expected.cumsum(0)])
         marks = torch.floor(edges + self._offset + 1e-9)
         counts = (marks[1:] - marks[:-1]).long().tolist()
-        new = [s.take(max(0, n - s.taken)) for s, n in zip(self._strata, counts, strict=True)]
-        self._stratum = torch.cat([self._stratum, *(torch.full((len(n),), i) for i, n in enumerate(new))])
-        fresh = torch.cat(new)
+        short = [(i, n - s.taken) for i, (s, n) in enumerate(zip(self._strata, counts, strict=True)) if n > s.taken]
+        new = [(i, self._strata[i].take(n)) for i, n in short]
+        self._stratum = torch.cat([self._stratum, *(torch.full((len(rows),), i) for i, rows in new)])
+        fresh = torch.cat([self.drawn[:0], *(rows for _, rows in new)])
         self.drawn = torch.cat([self.drawn, fresh])
         return fresh
 
@@ -138,6 +139,12 @@ class PairSampler:
     def missed(self) -> Tensor:
         """For each drawn pair, the share of pairs of its size that were not drawn: 0 where all are known."""
         return (1.0 - self._expected / self._caps).clamp(min=0.0)[self._stratum]
+
+
+def _count(players: int, size: int) -> int:
+    """Number of coalitions of a size; numbers that nobody could draw from anyway are cut to ``2**62``."""
+    bits = (math.lgamma(players + 1) - math.lgamma(size + 1) - math.lgamma(players - size + 1)) / math.log(2)
+    return math.comb(players, size) if bits < 62 else 1 << 62
 
 
 def allot(count: int, odds: Tensor, caps: Tensor) -> Tensor:

@@ -213,7 +213,7 @@ def test_regression_against_the_textbook_weighted_least_squares():
 
 
 @pytest.mark.parametrize("weighting", ["leverage", "kernel"])
-@pytest.mark.parametrize(("players", "pairs"), [(7, 63), (10, 200), (19, 500), (40, 100), (300, 64)])
+@pytest.mark.parametrize(("players", "pairs"), [(7, 63), (10, 200), (19, 500), (40, 100), (300, 64), (20_000, 20)])
 def test_pairs_are_distinct_and_proper(players, pairs, weighting):
     sampler = PairSampler(players, weighting, generator(0))
     sampler.extend(pairs // 3)
@@ -222,7 +222,7 @@ def test_pairs_are_distinct_and_proper(players, pairs, weighting):
     assert len(torch.unique(rows, dim=0)) == len(rows)
     assert bool((sampler.drawn.sum(1) >= 1).all())
     assert bool((sampler.drawn.sum(1) <= players // 2).all())
-    assert abs(len(sampler.drawn) - min(pairs, sampler.pairs)) <= players // 2
+    assert abs(len(sampler.drawn) - min(pairs, sampler.pairs)) <= max(2, min(players, 300) // 2)
     assert len(sampler.weights()) == len(sampler.missed()) == len(sampler.drawn)
 
 
