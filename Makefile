@@ -22,7 +22,7 @@ help:  ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
 demo: $(VENV)/demo.stamp  ## explain a photo with a pretrained network; pictures and a page in demo-output/
-	env -u OMP_NUM_THREADS $(BIN)/captum demo --out demo-output
+	OMP_NUM_THREADS=$$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )) $(BIN)/captum demo --out demo-output
 
 test: $(VENV)/dev.stamp  ## every test
 	$(BIN)/python -m pytest -n $(WORKERS)

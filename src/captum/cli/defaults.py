@@ -20,7 +20,7 @@ __all__ = ["photo_defaults", "superpixels"]
 
 _SEGMENTS = 60
 _GRID = 8
-_DRAWS: dict[str, int] = {"gradient_shap": 20, "kernel_shap": 600, "lime": 600, "shapley_value_sampling": 10}
+_DRAWS: dict[str, int] = {"gradient_shap": 20, "kernel_shap": 400, "lime": 400, "shapley_value_sampling": 10}
 
 
 def photo_defaults(request: Request, inputs: Tensor) -> dict[str, object]:
