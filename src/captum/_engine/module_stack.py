@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from torch import nn
@@ -16,9 +16,12 @@ class ModuleStack:
 
     Args:
         root: the model, to name modules by their path.
+        change: called with each module that ends, its arguments and its output; what it returns, unless None, takes the
+            output's place.
     """
 
-    def __init__(self, root: nn.Module) -> None:
+    def __init__(self, root: nn.Module, change: Callable[[nn.Module, Any, Any], Any] | None = None) -> None:
+        self._change = change
         self.names = {id(m): n for n, m in root.named_modules(remove_duplicate=False)}
         self._running: list[nn.Module] = []
         self._thread = threading.get_ident()
@@ -31,9 +34,11 @@ class ModuleStack:
             if threading.get_ident() == self._thread:
                 self._running.append(module)
 
-        def leave(module: nn.Module, _args: Any, _output: Any) -> None:
-            if threading.get_ident() == self._thread and self._running and self._running[-1] is module:
-                self._running.pop()
+        def leave(module: nn.Module, args: Any, output: Any) -> Any:
+            if threading.get_ident() != self._thread or not self._running or self._running[-1] is not module:
+                return None
+            self._running.pop()
+            return None if self._change is None or output is None else self._change(module, args, output)
 
         with contextlib.ExitStack() as stack:
             stack.callback(register_module_forward_pre_hook(enter).remove)

@@ -91,6 +91,8 @@ class Composite:
             result for a constant.
         products: of two varying factors, ``"gate"`` gives all to the factor that is no sigmoid, ``"uniform"`` halves.
         stops: operators whose result is taken for a constant.
+        passes: names of module classes that are passed as a whole, as an element-wise operator is: activations that are
+            written out in products and sums.
     """
 
     rows: Sequence[tuple[Where, PropagationRule]] = ()
@@ -98,6 +100,7 @@ class Composite:
     softmax: Softmax = "identity"
     products: Product = "gate"
     stops: tuple[str, ...] = ()
+    passes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the rows."""
@@ -130,6 +133,16 @@ def _fits(where: Where, site: Site) -> bool:
 
 
 _CONVOLUTIONS = "conv*"
+#: Activations that transformers write out in elementary operators.
+_ACTIVATIONS = (
+    "NewGELUActivation",
+    "FastGELUActivation",
+    "QuickGELUActivation",
+    "PytorchGELUTanh",
+    "AccurateGELUActivation",
+    "LaplaceActivation",
+    "ReLUSquaredActivation",
+)
 
 
 def epsilon(epsilon: float = 1e-9) -> Composite:
@@ -176,7 +189,7 @@ def attn_lrp(*, epsilon: float = 1e-6, rows: Sequence[tuple[Where, PropagationRu
         epsilon: ε of affine operators and products.
         rows: rows before the default, such as ``(("linear", GammaRule(0.1)),)`` for vision transformers.
     """
-    return Composite(rows, EpsilonRule(epsilon), softmax="taylor", products="uniform")
+    return Composite(rows, EpsilonRule(epsilon), softmax="taylor", products="uniform", passes=_ACTIVATIONS)
 
 
 def cp_lrp(*, epsilon: float = 1e-6, rows: Sequence[tuple[Where, PropagationRule]] = ()) -> Composite:
@@ -188,7 +201,7 @@ def cp_lrp(*, epsilon: float = 1e-6, rows: Sequence[tuple[Where, PropagationRule
         epsilon: ε of affine operators and products.
         rows: rows before the default.
     """
-    return Composite(rows, EpsilonRule(epsilon), softmax="stop", products="gate")
+    return Composite(rows, EpsilonRule(epsilon), softmax="stop", products="gate", passes=_ACTIVATIONS)
 
 
 #: Composites by name; those that need no arguments.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum._engine.calls import Call, Overwrite, reduce_to, route
+from captum._engine.calls import MARK, Call, Mark, Overwrite, reduce_to, route
 from captum._engine.module_stack import ModuleStack
 from captum._engine.operators import Kind
 from captum._engine.rules import Table
@@ -33,7 +33,7 @@ class RelevanceFlow:
 
     def __init__(self, model: nn.Module, composite: Composite, report: Callable[[str], object] | None = None) -> None:
         self.composite = composite
-        self.stack = ModuleStack(model)
+        self.stack = ModuleStack(model, self._pass_module if composite.passes else None)
         self.report = report
 
     def table(self) -> Table:
@@ -51,6 +51,18 @@ class RelevanceFlow:
         names |= {"batch_norm": self._batch_norm, "pow": self._power}
         names |= dict.fromkeys(self.composite.stops, self._stop)
         return Table(names, kinds)
+
+    def _pass_module(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """An activation written out: relevance of the output is relevance of the input."""
+        if type(module).__name__ not in self.composite.passes or not isinstance(output, Tensor) or not args:
+            return None
+        x: object = args[0]
+        mark: Mark | None = getattr(x, MARK, None)
+        if not isinstance(x, Tensor) or mark is None or not x.requires_grad or output.shape != x.shape:
+            return None
+        out = route(lambda r: (r,), output.detach(), x)
+        mark.mode.marks.set(out, Mark(mark.mode, live=True)).notes["depth"] = mark.notes.get("depth", 0)
+        return out
 
     def _structural(self, call: Call) -> Any:
         """Elements move, and take their relevance along: the derivative of a move is the move back."""
@@ -236,7 +248,9 @@ class RelevanceFlow:
         inputs = [leaves[id(t)] for t in active]
 
         def pull(relevance: Tensor) -> tuple[Tensor, ...]:
-            grads = torch.autograd.grad(inner, inputs, share * relevance / stabilised(z.tensor, rule.epsilon))
+            ratio = stabilised(z.tensor, rule.epsilon)
+            torch.div(relevance, ratio, out=ratio)
+            grads = torch.autograd.grad(inner, inputs, ratio if share == 1 else ratio.mul_(share))
             return tuple(g * s.tensor for g, s in zip(grads, saved, strict=True))
 
         out = call.settle(route(pull, value, *active))

@@ -300,6 +300,19 @@ def test_attention_by_hand() -> None:
     torch.testing.assert_close(found[0], _attention_by_hand(x[0], q, k, v, relevance), rtol=1e-5, atol=1e-8)
 
 
+def test_activations_that_are_written_out_pass_relevance_as_a_whole() -> None:
+    class NewGELUActivation(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return 0.5 * x * (1 + torch.tanh(0.7978845608 * (x + 0.044715 * torch.pow(x, 3))))
+
+    torch.manual_seed(0)
+    ends = nn.Linear(4, 5).double(), nn.Linear(5, 1).double()
+    x = drawn(2, 4, seed=1)
+    written = LRP(nn.Sequential(ends[0], NewGELUActivation(), ends[1]), composite="attn_lrp").attribute(x)
+    whole = LRP(nn.Sequential(ends[0], nn.GELU("tanh"), ends[1]), composite="attn_lrp").attribute(x)
+    torch.testing.assert_close(written, whole, rtol=1e-6, atol=1e-8)
+
+
 def test_conservative_propagation_takes_attention_for_a_constant() -> None:
     q, k, v = (drawn(4, 4, seed=s) for s in (1, 2, 3))
     x = drawn(2, 3, 4, seed=5)
