@@ -172,6 +172,7 @@ class AtInputs(Function):
         self.reduce: Reduce = reduce
         self.base = self.inputs.tensors
         self.lookups: list[Lookup] = []
+        self._reads = 0
         self.layout: Layout | None = None
         if all(t.dtype.is_floating_point or t.dtype.is_complex for t in self.base):
             self.varied = tuple(range(len(self.base)))
@@ -181,7 +182,8 @@ class AtInputs(Function):
 
     def _vary_integers(self, score: Score | Neuron) -> None:
         integers = {i: t for i, t in enumerate(self.base) if not t.dtype.is_floating_point}
-        self.lookups = self.look_up(score, self.base)
+        watch = self.watch(score, self.base)
+        self.lookups, self._reads = watch.lookups, watch.count
         varied = [i for i in range(len(self.base)) if i not in integers]
         if not varied and not self.lookups:
             if isinstance(score.forward, (torch.jit.ScriptModule, torch.fx.GraphModule)):
@@ -203,20 +205,20 @@ class AtInputs(Function):
         self.values = (*[self.base[i] for i in varied], *[u.value for u in self.lookups])
         self.names = (*[self.inputs.names[i] for i in varied], *[f"embedding {u.order}" for u in self.lookups])
 
-    def look_up(self, score: Score | Neuron, tensors: tuple[Tensor, ...]) -> list[Lookup]:
+    def watch(self, score: Score | Neuron, tensors: tuple[Tensor, ...]) -> Watch:
         """The embedding look-ups that read the integer tensors among ``tensors``, with what they return."""
         tensors = tuple(t.clone() for t in tensors)
         integers = {i: t for i, t in enumerate(tensors) if not t.dtype.is_floating_point}
         watch = Watch(integers, score.batch)
         with torch.no_grad(), _eager(score), watch:
             score.output(tensors, score.everyone())
-        return watch.lookups
+        return watch
 
     def fill(self, variables: tuple[Tensor, ...], rows: Rows) -> tuple[Tensor, ...]:
         """The model's inputs for these rows, with the variables in their places; copies, safe from in-place code."""
         if len(self.varied) == len(self.base):
             return tuple([v.clone() for v in variables])
-        tensors = [rows.pick(t) for t in self.base]
+        tensors = [rows.pick(t) if i in self.varied else rows.pick(t).clone() for i, t in enumerate(self.base)]
         for place, variable in zip(self.varied, variables, strict=False):
             tensors[place] = variable.clone()
         return tuple(tensors)
@@ -226,7 +228,7 @@ class AtInputs(Function):
         if not self.lookups:
             return contextlib.nullcontext()
         fresh = variables[len(self.varied) :]
-        return Replace({u.order: v for u, v in zip(self.lookups, fresh, strict=True)})
+        return Replace(list(zip(self.lookups, fresh, strict=True)), self._reads)
 
     def value(self, variables: tuple[Tensor, ...], rows: Rows) -> Tensor:
         """One number per row, ``(n,)``."""
@@ -277,10 +279,10 @@ class AtInputs(Function):
             return tuple(kept)
         rows = self.score.everyone()
         ids = [rows.pick(t).to(b.dtype) for t, b in zip(tensors, self.base, strict=True)]
-        read = {u.leaf for u in self.lookups}
+        read = {leaf for u in self.lookups for leaf in u.starts}
         full = tuple(i if place in read else b for place, (i, b) in enumerate(zip(ids, self.base, strict=True)))
-        found = self.look_up(self.score, full)
-        if [u.order for u in found] != [u.order for u in self.lookups]:
+        found = self.watch(self.score, full).lookups
+        if [(u.order, u.value.shape) for u in found] != [(u.order, u.value.shape) for u in self.lookups]:
             message = "The model reads other embeddings for the baselines than for the inputs; use a Layer… method."
             raise InputError(message)
         return (*kept, *[u.value for u in found])
@@ -306,17 +308,16 @@ class AtInputs(Function):
         for place, attribution in zip(self.varied, out, strict=False):
             full[place] = attribution
         tokens = out[len(self.varied) :]
-        for number in sorted({u.leaf for u in self.lookups}):
-            parts = [(u, a) for u, a in zip(self.lookups, tokens, strict=True) if u.leaf == number]
-            full[number] = self._tokens(parts, self.inputs.tensors[number])
+        for number in sorted({leaf for u in self.lookups for leaf in u.starts}):
+            parts = [(u, a) for u, a in zip(self.lookups, tokens, strict=True) if number in u.starts]
+            full[number] = self._tokens(parts, number)
         return self.inputs.restore(tuple(full))
 
-    def _tokens(self, parts: list[tuple[Lookup, Tensor]], ids: Tensor) -> Tensor:
+    def _tokens(self, parts: list[tuple[Lookup, Tensor]], number: int) -> Tensor:
+        ids = self.inputs.tensors[number]
         if self.reduce is None:
-            shaped = [a.reshape(*a.shape[:1], *ids.shape[1:], a.shape[-1]) for _, a in parts]
-            return shaped[0] if len(shaped) == 1 else torch.cat(shaped, -1)
-        scores = [u.scatter(a.sum(-1), ids) for u, a in parts]
-        return scores[0] if len(scores) == 1 else torch.stack(scores).sum(0)
+            return torch.cat([u.scatter(a, number, ids) for u, a in parts], -1)
+        return torch.stack([u.scatter(a.sum(-1, keepdim=True), number, ids)[..., 0] for u, a in parts]).sum(0)
 
     def tap(
         self, layers: Layers, points: tuple[Tensor, ...], rows: Rows, keep_graph: bool = False

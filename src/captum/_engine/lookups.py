@@ -1,7 +1,7 @@
 """Embedding look-ups that consume an integer input, found by watching the operators of a forward pass.
 
-Token ids carry no gradient. The variable moves to the outputs of the look-ups that read them, and a shadow tensor of
-positions, carried through the reshapes and slices between input and look-up, brings the scores back to the tokens.
+Token ids carry no gradient. The variable moves to the outputs of the look-ups that read them, and shadows of the ids, carried
+through the operators between input and look-up, bring the scores back to the tokens.
 """
 
 from __future__ import annotations
@@ -12,68 +12,119 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from captum._engine.shadows import Shadows
 from captum.errors import LayerError
 
-#: Operators that move elements without changing them.
-_MOVES = frozenset(
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """Where the examples lie in the ids of a look-up.
+
+    Attributes:
+        axis: the dim that counts examples.
+        inner: how many entries of that dim belong to one example.
+        major: whether the entries of one example lie side by side.
     """
-    view reshape flatten unflatten squeeze unsqueeze transpose permute t swapaxes movedim contiguous
-    clone detach __getitem__ select narrow index_select take_along_dim gather split chunk unbind
-    tensor_split expand expand_as repeat repeat_interleave roll flip ravel view_as reshape_as cat stack
-    concat concatenate hstack vstack
-    """.split()  # noqa: SIM905  # a list of words reads better
-)
+
+    axis: int
+    inner: int
+    major: bool
+
+    def by_example(self, tensor: Tensor, batch: int) -> Tensor:
+        """``tensor``, shaped like the ids or with more dims, as ``(B, …)``."""
+        shape = list(tensor.shape)
+        shape[self.axis : self.axis + 1] = [batch, self.inner] if self.major else [self.inner, batch]
+        out = tensor.reshape(shape).movedim(self.axis + (not self.major), 0)
+        return out.squeeze(self.axis + 1) if self.inner == 1 else out
+
+    def shape(self, ids: torch.Size, batch: int, rows: int) -> tuple[int, ...]:
+        """The shape of the ids of ``rows`` rows, when those of ``batch`` examples have the shape ``ids``."""
+        return (*ids[: self.axis], ids[self.axis] // batch * rows, *ids[self.axis + 1 :])
+
+    def as_read(self, values: Tensor, shape: Sequence[int]) -> Tensor:
+        """Values ``(n, …, D)`` in the order of ids of this shape, ``(*shape, D)``."""
+        before, after = shape[: self.axis], shape[self.axis + 1 :]
+        out = values.reshape(len(values), *before, self.inner, *after, values.shape[-1])
+        return out.movedim(0, self.axis + (not self.major)).reshape(*shape, values.shape[-1])
 
 
 @dataclass(slots=True)
 class Lookup:
-    """One look-up: which run of ``embedding`` it is, and where its ids come from.
+    """One look-up: which of the forward pass it is, and where its ids come from.
 
     Attributes:
         order: its number among all look-ups of the forward pass.
-        leaf: which input tensor it reads.
-        positions: LongTensor, for each id the flat position in one example of that input; None when unknown.
+        starts: the inputs that it reads, each with the number of its first element in an example.
+        positions: LongTensor, for each id of an example the number of its element, -1 for constants; None when unknown.
         value: what it returned, ``(B, …, D)``.
-        flat: how many rows of the look-up belong to one example when it was called on ``(B·flat,)`` ids, else None.
+        ids: the ids that it read.
+        arrangements: where the examples may lie in the ids; several when one example alone leaves it open.
     """
 
     order: int
-    leaf: int
+    starts: dict[int, int]
     positions: Tensor | None
     value: Tensor
-    flat: int | None
+    ids: Tensor
+    arrangements: list[Arrangement]
 
-    def scatter(self, scores: Tensor, like: Tensor) -> Tensor:
-        """Bring scores of the looked-up ids ``(n, …)`` back to the elements of the input, summed, ``(n, *)``."""
-        count = len(scores)
-        width = like[0].numel()
+    @property
+    def leaf(self) -> int:
+        """The first input that it reads."""
+        return min(self.starts)
+
+    def scatter(self, scores: Tensor, leaf: int, like: Tensor) -> Tensor:
+        """Bring scores of the looked-up ids ``(n, …, D)`` back to the elements of an input, summed, ``(n, *, D)``."""
         if self.positions is None:
             message = (
-                f"An embedding reads ids of shape {tuple(scores.shape)} computed from an input {tuple(like.shape)} in a way "
+                f"An embedding reads ids of shape {tuple(self.ids.shape)} computed from an input {tuple(like.shape)} in a way "
                 "that does not say which token each belongs to. Attribute to the embedding layer instead."
             )
             raise LayerError(message)
-        place = self.positions.reshape(-1).to(scores.device)
-        out = scores.new_zeros((count, width)).index_add(1, place, scores.reshape(count, -1))
-        return out.reshape(count, *like.shape[1:])
+        count, depth, width = len(scores), scores.shape[-1], like[0].numel()
+        place = self.positions - self.starts[leaf]
+        mine = torch.nonzero((place >= 0) & (place < width)).flatten()
+        flat = scores.reshape(count, -1, depth)
+        if len(mine) < len(place):
+            flat = flat.index_select(1, mine.to(scores.device))
+        out = scores.new_zeros((count, width, depth)).index_add(1, place[mine].to(scores.device), flat)
+        return out.reshape(count, *like.shape[1:], depth)
 
-
-class _Shadow:
-    """Where the elements of a tensor derived from an input come from."""
-
-    __slots__ = ("leaf", "owner", "positions")
-
-    def __init__(self, owner: Tensor, leaf: int, positions: Tensor | None) -> None:
-        self.owner = owner
-        self.leaf = leaf
-        self.positions = positions
+    def as_read(self, values: Tensor, ids: Tensor) -> Tensor:
+        """Values ``(n, …, D)`` in the order of the ids that the look-up reads now."""
+        rows, batch = len(values), len(self.value)
+        fits = [a for a in self.arrangements if a.shape(self.ids.shape, batch, rows) == tuple(ids.shape)]
+        if len(fits) > 1 and batch == 1 and rows > 1:
+            mine = self.ids.reshape(1, -1, 1).expand(rows, -1, 1)
+            fits = [a for a in fits if torch.equal(a.as_read(mine, ids.shape)[..., 0], ids)]
+        if not fits:
+            message = (
+                f"Look-up {self.order} read ids of shape {tuple(self.ids.shape)} for {batch} example(s), and reads "
+                f"{tuple(ids.shape)} for {rows} row(s). Attribute to the embedding layer instead, with a Layer… method."
+            )
+            raise LayerError(message)
+        return fits[0].as_read(values, ids.shape)
 
 
 class _Mode(TorchFunctionMode):
-    """What both modes share: ``embedding_bag`` in terms of ``embedding``, so that each id has its own vector."""
+    """What both modes share: which calls look ids up in a table."""
+
+    def ids_of(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
+        """The ids, when this call reads rows of a table of vectors; else None."""
+        if func is F.embedding:
+            return args[0] if args else kwargs["input"]
+        if func is torch.embedding:
+            return args[1] if len(args) > 1 else kwargs["indices"]
+        if getattr(func, "__name__", "") not in ("__getitem__", "index_select") or len(args) < 2:
+            return None
+        table, ids = args[0], args[-1]
+        if not isinstance(table, nn.Parameter) or table.dim() != 2 or not isinstance(ids, Tensor):
+            return None
+        by_row = len(args) == 2 or args[1] == 0
+        return ids if by_row and ids.dtype in (torch.int64, torch.int32) else None
 
     def bag(
         self,
@@ -89,7 +140,7 @@ class _Mode(TorchFunctionMode):
         include_last_offset: bool = False,  # noqa: ARG002  # only matters with offsets
         padding_idx: int | None = None,
     ) -> Tensor:
-        """Called with the mode switched off; the look-up inside it is seen by the mode again."""
+        """``embedding_bag`` in terms of ``embedding``, so that each id has its own vector; called with the mode off."""
         if input.dim() != 2 or offsets is not None or mode not in ("sum", "mean", "max"):
             message = "Token inputs of nn.EmbeddingBag are supported as (B, L) ids; got offsets. Pass ids as a matrix."
             raise LayerError(message)
@@ -99,7 +150,8 @@ class _Mode(TorchFunctionMode):
             vectors = vectors * per_sample_weights[..., None]
         keep = torch.ones_like(input, dtype=torch.bool) if padding_idx is None else input != padding_idx
         if mode == "max":
-            return vectors.masked_fill(~keep[..., None], -torch.inf).amax(1)
+            highest = vectors.masked_fill(~keep[..., None], -torch.inf).amax(1)
+            return highest.masked_fill(~keep.any(1, keepdim=True), 0.0)
         total = (vectors * keep[..., None]).sum(1)
         return total if mode == "sum" else total / keep.sum(1, keepdim=True).clamp(min=1)
 
@@ -116,11 +168,22 @@ class Watch(_Mode):
         super().__init__()
         self.batch = batch
         self.lookups: list[Lookup] = []
-        self._count = 0
-        self._shadows: dict[int, _Shadow] = {}
+        self.count = 0
+        self._starts: dict[int, int] = {}
+        examples, places, numbered = [], [], []
+        start, total = 0, 0
         for leaf, tensor in tensors.items():
-            positions = torch.arange(tensor.numel(), device="cpu").reshape(tensor.shape)
-            self._shadows[id(tensor)] = _Shadow(tensor, leaf, positions)
+            if tensor.dim() == 0 or len(tensor) != batch or not tensor.numel():
+                continue
+            width = tensor[0].numel()
+            self._starts[leaf] = start
+            numbered.append((tensor, total + torch.arange(batch * width, device="cpu").reshape(tensor.shape)))
+            examples.append(torch.arange(batch, device="cpu").repeat_interleave(width))
+            places.append(start + torch.arange(width, device="cpu").repeat(batch))
+            start, total = start + width, total + batch * width
+        constant = torch.tensor([-1], device="cpu")  # the last entry answers for -1, the number of constants
+        self._examples, self._places = torch.cat([*examples, constant]), torch.cat([*places, constant])
+        self._shadows = Shadows(numbered)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -130,104 +193,72 @@ class Watch(_Mode):
         if func is F.embedding_bag:
             return self.bag(*args, **kwargs)
         out = func(*args, **kwargs)
-        if func is F.embedding:
-            self._see_lookup(args[0] if args else kwargs["input"], out)
-            return out
-        source = self._source(args, kwargs)
-        if source is not None:
-            self._follow(func, source, args, kwargs, out)
+        ids = self.ids_of(func, args, kwargs)
+        if ids is None:
+            self._shadows.follow(func, args, kwargs, out)
+        else:
+            self._see_lookup(ids, out)
         return out
 
-    def _source(self, args: Sequence[Any], kwargs: dict[str, Any]) -> _Shadow | None:
-        values = [*args, *kwargs.values()]
-        values += [v for a in args if isinstance(a, (list, tuple)) for v in a]
-        for value in values:
-            if isinstance(value, Tensor) and id(value) in self._shadows:
-                return self._shadows[id(value)]
-        return None
-
-    def _follow(
-        self, func: Callable[..., Any], source: _Shadow, args: Sequence[Any], kwargs: dict[str, Any], out: Any
-    ) -> None:
-        outs: list[Any] = list(out) if isinstance(out, (list, tuple)) else [out]
-        if not any(isinstance(o, Tensor) and not o.dtype.is_floating_point for o in outs):
-            return
-        moved: list[Any] = [None] * len(outs)
-        name = getattr(func, "__name__", "")
-        if name in _MOVES and source.positions is not None:
-            shadowed = func(*self._swap(args), **kwargs)
-            moved = list(shadowed) if isinstance(shadowed, (list, tuple)) else [shadowed]
-        elif source.positions is not None and len(outs) == 1 and outs[0].shape == source.positions.shape:
-            moved = [source.positions]
-        elif source.positions is not None and len(outs) == 1:
-            moved = [_broadcast(source.positions, outs[0].shape)]
-        for result, positions in zip(outs, moved, strict=True):
-            if isinstance(result, Tensor) and not result.dtype.is_floating_point:
-                self._shadows[id(result)] = _Shadow(result, source.leaf, positions)
-
-    def _swap(self, args: Sequence[Any]) -> list[Any]:
-        def swapped(value: Any) -> Any:
-            if isinstance(value, Tensor) and id(value) in self._shadows:
-                return self._shadows[id(value)].positions
-            if isinstance(value, (list, tuple)) and any(
-                isinstance(v, Tensor) and id(v) in self._shadows for v in value
-            ):
-                return [swapped(v) for v in value]
-            return value
-
-        return [swapped(a) for a in args]
-
     def _see_lookup(self, ids: Tensor, out: Tensor) -> None:
-        self._count += 1
-        shadow = self._shadows.get(id(ids))
+        self.count += 1
+        shadow = self._shadows.of(ids)
         if shadow is None:
             return
-        value, flat, positions = out.detach(), None, shadow.positions
-        if ids.dim() == 1 and len(ids) != self.batch and len(ids) % self.batch == 0:
-            flat = len(ids) // self.batch
-            value = value.reshape(self.batch, flat, -1)
-        if len(value) != self.batch:
+        if shadow.positions is not None and bool((shadow.positions < 0).all()):
+            return
+        arrangements = self._arrangements(ids, shadow.positions)
+        positions, starts = None, self._starts
+        if shadow.positions is not None:
+            positions = self._places[arrangements[0].by_example(shadow.positions, self.batch)][0].reshape(-1)
+            starts = self._read_by(positions)
+        value = arrangements[0].by_example(out.detach(), self.batch)
+        self.lookups.append(Lookup(self.count - 1, starts, positions, value, ids.clone(), arrangements))
+
+    def _read_by(self, positions: Tensor) -> dict[int, int]:
+        """The inputs whose elements are among ``positions``."""
+        firsts = list(self._starts.values())
+        bounds = [*firsts[1:], int(self._places.max()) + 1]
+        pairs = zip(self._starts.items(), bounds, strict=True)
+        return {k: s for (k, s), stop in pairs if bool(((positions >= s) & (positions < stop)).any())}
+
+    def _arrangements(self, ids: Tensor, positions: Tensor | None) -> list[Arrangement]:
+        """Where the examples lie in the ids, as far as their positions tell."""
+        axes = [a for a in range(ids.dim()) if ids.shape[a] and ids.shape[a] % self.batch == 0]
+        inner = [ids.shape[a] // self.batch for a in axes]
+        found = [Arrangement(a, 1, True) for a, n in zip(axes, inner, strict=True) if n == 1]
+        found += [
+            Arrangement(a, n, major) for a, n in zip(axes, inner, strict=True) if n > 1 for major in (True, False)
+        ]
+        found = [a for a in found if (a.axis == 0 and a.major if positions is None else self._fits(a, positions))]
+        if not found:
             message = (
-                f"An embedding reads ids of shape {tuple(ids.shape)}, whose dim 0 is not the batch of {self.batch}. "
+                f"An embedding reads ids of shape {tuple(ids.shape)} that are not ordered by the {self.batch} examples. "
                 "Attribute to the embedding layer instead, with a Layer… method."
             )
             raise LayerError(message)
-        if positions is not None:
-            positions = _of_first_example(positions.reshape(self.batch, -1), self.batch)
-        self.lookups.append(Lookup(self._count - 1, shadow.leaf, positions, value, flat))
+        return found
 
-
-def _of_first_example(positions: Tensor, batch: int) -> Tensor | None:
-    """Positions within one example, when all examples are read alike; else unknown."""
-    width = positions[0].numel()
-    if width == 0:
-        return None
-    first = positions[0]
-    if batch > 1:
-        stride = positions[1] - positions[0]
-        step = int(stride[0])
-        if bool((stride != step).any()) or step <= 0 or bool((first >= step).any()):
-            return None
-    return first
-
-
-def _broadcast(positions: Tensor, shape: torch.Size) -> Tensor | None:
-    try:
-        return positions.expand(shape)
-    except RuntimeError:
-        return None
+    def _fits(self, arrangement: Arrangement, positions: Tensor) -> bool:
+        """Whether each example reads its own elements, and all of them the same ones."""
+        numbers = arrangement.by_example(positions, self.batch).reshape(self.batch, -1)
+        examples, places = self._examples[numbers], self._places[numbers]
+        own = examples == torch.arange(self.batch, device="cpu")[:, None]
+        return bool((own | (examples < 0)).all()) and bool((places == places[:1]).all())
 
 
 class Replace(_Mode):
     """Put values in the place of chosen look-ups.
 
     Args:
-        values: for each look-up, by its order among all look-ups of the pass, the tensor to return.
+        values: look-ups, each with the values ``(n, …, D)`` to return.
+        count: number of all look-ups that the forward pass is known to make.
     """
 
-    def __init__(self, values: dict[int, Tensor]) -> None:
+    def __init__(self, values: Sequence[tuple[Lookup, Tensor]], count: int) -> None:
         super().__init__()
-        self._values = values
+        self._values = {lookup.order: (lookup, value) for lookup, value in values}
+        self._expected = count
         self._count = 0
 
     def __torch_function__(
@@ -237,15 +268,17 @@ class Replace(_Mode):
         kwargs = kwargs or {}
         if func is F.embedding_bag:
             return self.bag(*args, **kwargs)
-        if func is not F.embedding:
+        ids = self.ids_of(func, args, kwargs)
+        if ids is None:
             return func(*args, **kwargs)
-        order = self._count
         self._count += 1
-        value = self._values.get(order)
-        if value is None:
-            return func(*args, **kwargs)
-        ids = args[0] if args else kwargs["input"]
-        if value.numel() != ids.numel() * value.shape[-1]:
-            message = f"Look-up {order} read ids of shape {tuple(ids.shape)} now, but not on the first pass."
+        if self._count > self._expected:
+            message = (
+                f"The model makes more than the {self._expected} embedding look-ups of its first pass, perhaps one per row. "
+                "Attribute to the embedding layer instead, with a Layer… method."
+            )
             raise LayerError(message)
-        return value.reshape(*ids.shape, value.shape[-1]).clone()
+        lookup, value = self._values.get(self._count - 1, (None, None))
+        if lookup is None or value is None:
+            return func(*args, **kwargs)
+        return lookup.as_read(value, ids).clone()

@@ -1,0 +1,132 @@
+"""The way from token ids to the look-ups that read them, against gradients of the table's own rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captum.attr import InputXGradient, IntegratedGradients
+from captum.errors import LayerError
+
+MAP = torch.tensor([3, 0, 4, 5, 6, 2, 1, 10, 11, 12, 13, 14, 15, 7, 8, 9])
+
+Read = Callable[[nn.Embedding, Tensor], Tensor]
+
+
+class Reader(nn.Module):
+    """Reads ids by ``read`` and weighs the vectors by their place."""
+
+    def __init__(self, read: Read) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(16, 5)
+        self.head = nn.Linear(5, 2)
+        self.weights = torch.randn(12, 1)
+        self.read = read
+
+    def forward(self, *ids: Tensor) -> Tensor:
+        vectors = self.read(self.table, *ids)
+        return self.head(torch.tanh(vectors * self.weights[: vectors.shape[1]]).sum(1))
+
+
+def written(ids: Tensor) -> Tensor:
+    """Shifted to the right by writing into a fresh tensor, as decoders do."""
+    shifted = ids.new_zeros(ids.shape)
+    shifted[:, 1:] = ids[:, :-1].clone()
+    return shifted
+
+
+WAYS: dict[str, Read] = {
+    "a constant in front": lambda e, i: e(torch.cat([torch.zeros(len(i), 1, dtype=i.dtype), i], 1)),
+    "padded": lambda e, i: e(F.pad(i, (2, 0), value=0)),
+    "through a map": lambda e, i: e(MAP[i]),
+    "through a map, selected": lambda e, i: e(MAP.index_select(0, i.flatten()).view(i.shape)),
+    "by keywords": lambda e, i: e(torch.flip(input=i, dims=(1,))),
+    "flipped": lambda e, i: e(i.flip(1)),
+    "gathered": lambda e, i: e(i.gather(1, i * 0 + torch.arange(i.shape[1]).flip(0))),
+    "time first": lambda e, i: e(i.T).transpose(0, 1),
+    "time first, flat": lambda e, i: e(i.T.reshape(-1)).reshape(-1, len(i), 5).transpose(0, 1),
+    "folded": lambda e, i: e(i.reshape(-1, 2)).reshape(len(i), -1, 5),
+    "by columns": lambda e, i: torch.stack([e(c) for c in i.T], 1),
+    "windows": lambda e, i: e(i.unfold(1, 2, 1)).flatten(1, 2),
+    "sliced": lambda e, i: e(i[:, 1:]),
+    "twice": lambda e, i: torch.cat([e(i[:, :2]), e(i[:, 1:])], 1),
+    "without padding": lambda e, i: e(i[i != 0].view(len(i), -1)),
+    "clipped in place": lambda e, i: e(i.clamp_(max=15)),
+    "written": lambda e, i: e(written(i)),
+    "rows of a parameter": lambda e, i: e.weight[i],
+    "by torch.embedding": lambda e, i: torch.embedding(e.weight, i),
+    "positions counted from a mask": lambda e, i: e(i) + e((i != 0).cumsum(1) * 0),
+}
+
+
+def by_rows(model: Reader, *ids: Tensor) -> list[Tensor]:
+    """Table row · its gradient, for ids that are all different: the rows are the tokens."""
+    table = model.table.weight
+    (grads,) = torch.autograd.grad(model(*[i.clone() for i in ids])[:, 1].sum(), table)
+    return [(grads * table.detach()).sum(1)[i] for i in ids]
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("way", WAYS)
+def test_scores_return_to_their_tokens(way: str, batch: int) -> None:
+    model = Reader(WAYS[way])
+    ids = 1 + torch.randperm(15, generator=torch.Generator().manual_seed(batch))[: 4 * batch].reshape(batch, 4)
+    kept = ids.clone()
+    if "map" in way:
+        ids = kept = torch.arange(4 * batch).reshape(batch, 4) + 7
+        want = [by_rows(Reader(lambda e, i: e(i)), MAP[ids])[0]]
+    else:
+        want = by_rows(model, ids)
+    torch.testing.assert_close(InputXGradient(model).attribute(ids, target=1), want[0])
+    full = InputXGradient(model).attribute(ids, target=1, embedding_reduce=None)
+    assert full.shape[:2] == ids.shape
+    torch.testing.assert_close(full.sum(-1), want[0])
+    assert torch.equal(ids, kept)
+
+
+@pytest.mark.parametrize("way", [w for w in WAYS if w != "without padding"])
+def test_chunks_of_any_size_are_read_alike(way: str) -> None:
+    method = IntegratedGradients(Reader(WAYS[way]))
+    ids = torch.tensor([[3, 5, 2, 7]])
+    alone, gap = method.attribute(ids, target=1, n_steps=40, internal_batch_size=1, return_convergence_delta=True)
+    together = method.attribute(ids, target=1, n_steps=40, internal_batch_size=40)
+    torch.testing.assert_close(together, alone)
+    assert float(gap.abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_two_inputs_in_one_look_up(batch: int) -> None:
+    first, second = (1 + torch.randperm(15)[: 4 * batch]).reshape(batch, 4).split(2, 1)
+    for read in (lambda e, a, b: e(torch.cat([b, a], 1)), lambda e, a, b: e(torch.stack([a, b], 1)).flatten(1, 2)):
+        model = Reader(read)
+        found = InputXGradient(model).attribute((first, second), target=1)
+        for got, want in zip(found, by_rows(model, first, second), strict=True):
+            torch.testing.assert_close(got, want)
+
+
+def test_an_index_among_the_inputs_is_only_an_index() -> None:
+    model = Reader(lambda e, ids, order: e(ids.gather(1, order)))
+    ids = torch.tensor([[3, 5, 2, 7]])
+    scores, order = InputXGradient(model).attribute((ids, torch.tensor([[1, 3, 0, 2]])), target=1)
+    torch.testing.assert_close(scores, by_rows(Reader(lambda e, i: e(i[:, [1, 3, 0, 2]])), ids)[0])
+    assert not order.any()
+
+
+def test_one_look_up_per_row_is_refused_when_rows_are_repeated() -> None:
+    model = Reader(lambda e, i: torch.stack([e(r) for r in i], 0))
+    with pytest.raises(LayerError, match="Attribute to the embedding layer"):
+        IntegratedGradients(model).attribute(torch.tensor([[3, 5, 2, 7]]), target=1)
+
+
+def test_a_bag_of_padding_alone_is_zero() -> None:
+    bag = nn.EmbeddingBag(8, 3, mode="max", padding_idx=0)
+    model = nn.Sequential(bag, nn.Linear(3, 1))
+    ids = torch.tensor([[0, 0], [4, 2]])
+    found = InputXGradient(model).attribute(ids, target=0)
+    assert not found[0].any()
+    torch.testing.assert_close(found[1].sum(), (model(ids)[1] - model[1].bias)[0])
