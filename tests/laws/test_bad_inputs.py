@@ -173,7 +173,20 @@ def test_every_algorithm_refuses_the_same_targets(case: Case) -> None:
     whole = fresh_subject("cnn")
     before = snapshot(whole.model, whole.inputs, generators=False)
     several = case.chunk == "perturbations_per_eval" and case.cls != "KernelShap"  # these explain all outputs at once
-    for target in (*(() if several else (None,)), 4, -5, True, 1.0, "cat", [0], [0, 1, 2], (0, 1), torch.tensor([0.0, 1.0]), {}, [0, 9]):
+    for target in (
+        *(() if several else (None,)),
+        4,
+        -5,
+        True,
+        1.0,
+        "cat",
+        [0],
+        [0, 1, 2],
+        (0, 1),
+        torch.tensor([0.0, 1.0]),
+        {},
+        [0, 9],
+    ):
         with pytest.raises(InputError) as caught:
             case.run(whole.but(target=target))
         assert len(str(caught.value)) > 20

@@ -155,7 +155,7 @@ def _explained(call: Call, question: Question, method: MethodLike, names: _Names
     seconds = time.perf_counter() - start
     residual = None
     if bound.arguments.get("return_convergence_delta") is True and isinstance(result, tuple):
-        result, delta = _two(result)  # pyright: ignore[reportUnknownArgumentType]
+        result, delta = _two(result)
         residual = _per_row(delta, question.inputs.batch, bound.row.delta_sign)
     row = bound.row
     keeps_units = getattr(bound.method, "multiplies_by_inputs", row.multiplies_by_inputs) is True

@@ -24,9 +24,48 @@ def _one(name: str, function: Function) -> None:
 
 # x is (4, 6); every function gives (4, *)
 # ruff: noqa: B008, E501
-for _name in ["relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "sigmoid", "logsigmoid", "tanh", "softplus", "softsign", "hardtanh", "hardswish", "hardsigmoid", "softshrink", "hardshrink", "tanhshrink"]:
+for _name in [
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "celu",
+    "gelu",
+    "silu",
+    "mish",
+    "sigmoid",
+    "logsigmoid",
+    "tanh",
+    "softplus",
+    "softsign",
+    "hardtanh",
+    "hardswish",
+    "hardsigmoid",
+    "softshrink",
+    "hardshrink",
+    "tanhshrink",
+]:
     _one(f"F.{_name}", lambda x, f=getattr(F, _name): f(x * 2))
-for _name in ["exp", "exp2", "erfc", "expm1", "sin", "cos", "atan", "sinh", "erf", "square", "abs", "sigmoid", "tanh", "asinh", "round", "floor", "sinc"]:
+for _name in [
+    "exp",
+    "exp2",
+    "erfc",
+    "expm1",
+    "sin",
+    "cos",
+    "atan",
+    "sinh",
+    "erf",
+    "square",
+    "abs",
+    "sigmoid",
+    "tanh",
+    "asinh",
+    "round",
+    "floor",
+    "sinc",
+]:
     _one(f"torch.{_name}", lambda x, f=getattr(torch, _name): f(x))
     if hasattr(Tensor, _name):
         _one(f"x.{_name}()", lambda x, n=_name: getattr(x, n)())

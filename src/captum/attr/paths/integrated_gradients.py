@@ -67,8 +67,8 @@ class IntegratedGradients(GradientAttribution):
     Example:
         >>> import torch
         >>> ig = IntegratedGradients(lambda x: (x**2).sum(1))
-        >>> ig.attribute(torch.tensor([[1.0, 3.0]]), n_steps=2)
-        tensor([[1.0000, 9.0000]])
+        >>> ig.attribute(torch.tensor([[1.0, 3.0]]), n_steps=2).round(decimals=4)
+        tensor([[1., 9.]])
     """
 
     n_steps_used: int = 0

@@ -48,7 +48,7 @@ def children(tree: object) -> list[tuple[str, object]]:
         return [(str(key), value) for key, value in tree.items()]
     if is_sequence(tree):
         names: object = getattr(tree, "_fields", None)
-        fields = [str(name) for name in names] if isinstance(names, tuple) else [str(i) for i in range(len(tree))]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        fields = [str(name) for name in names] if isinstance(names, tuple) else [str(i) for i in range(len(tree))]
         return list(zip(fields, tree, strict=True))
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         return [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]

@@ -105,8 +105,8 @@ def modules_by_name(model: object) -> dict[str, torch.nn.Module]:
     """Return the modules inside a model by dotted name; none for a plain function."""
     found: dict[str, torch.nn.Module] = {}
     if isinstance(model, torch.nn.Module):
-        for name, module in model.named_modules():  # pyright: ignore[reportUnknownVariableType] - torch leaves it open
-            found[str(name)] = module  # pyright: ignore[reportUnknownArgumentType] - the same
+        for name, module in model.named_modules():
+            found[str(name)] = module
     return found
 
 
@@ -129,7 +129,7 @@ def _parts(given: object, what: str) -> list[object]:
     if isinstance(given, str) or not isinstance(given, Iterable):
         message = f"expected {what} as a list of texts, got {type(given).__name__}"
         raise InputTypeError(message)
-    return list(given)  # pyright: ignore[reportUnknownArgumentType]
+    return list(given)
 
 
 def _texts(given: object, what: str) -> tuple[str, ...]:
