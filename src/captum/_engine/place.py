@@ -218,6 +218,9 @@ def select_neuron(value: Tensor, selector: Any, rows: Rows) -> Tensor:
     """Index a layer value ``(n, *)`` and sum what slices leave, to ``(n,)``."""
     indices = tuple(selector) if isinstance(selector, (tuple, list)) else (selector,)
     shape = tuple(value.shape)
+    if not shape or shape[0] != rows.count:
+        message = f"The layer value {shape} has not the {rows.count} rows in dim 0: pass a function as neuron_selector."
+        raise LayerError(message)
     if len(indices) > len(shape) - 1:
         message = (
             f"neuron_selector {indices} has {len(indices)} indices; the layer value {shape} takes {len(shape) - 1}."

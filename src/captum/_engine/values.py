@@ -203,7 +203,11 @@ def per_input(value: Any, inputs: Inputs, what: str) -> tuple[Any, ...]:
         if not unknown:
             return entries
     leaves = Leaves([], [])
-    leaves.gather(value, "")
+    plain = type(value) is tuple
+    leaves.gather(value, "" if is_mapping(value) else "input" if plain else type(value).__name__)
+    if sorted(leaves.names) == sorted(inputs.names):
+        named = dict(zip(leaves.names, leaves.tensors, strict=True))
+        return tuple(named[n] for n in inputs.names)
     if len(leaves.tensors) != count:
         message = f"Expected {what} in the structure of the inputs, {list(inputs.names)}; got {describe(value)}."
         raise BaselineError(message)

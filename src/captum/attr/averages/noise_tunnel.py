@@ -15,7 +15,7 @@ from captum._engine.rows import Chunk, Rows, fold
 from captum._engine.score import Score
 from captum._engine.sweep import Plan, Sweep, check_limit, parameter_count
 from captum._engine.target import TargetObject, is_target_object
-from captum._engine.values import Leaves, Rebuild, parse_inputs
+from captum._engine.values import Leaves, Rebuild, describe, parse_inputs
 from captum.attr.averages.token_noise import TokenNoise
 from captum.attr.base import Attribution
 from captum.errors import InputError
@@ -53,6 +53,12 @@ class _Moments:
         if not self._first:
             self._start(leaves.tensors)
         for i, tensor in enumerate(leaves.tensors):
+            if tensor.dim() == 0 or len(tensor) != chunk.count:
+                message = (
+                    f"Expected attributions with one row for each of {chunk.count} noisy inputs, got {describe(tensor)}: the "
+                    "wrapped method, or its layer, does not keep the batch in dim 0."
+                )
+                raise InputError(message)
             value = tensor.to(self._first[i].dtype)
             self._keep_first(i, chunk, value)
             shifted = value - chunk.rows.pick(self._first[i])
@@ -267,10 +273,14 @@ class _Tunnel:
     def _follow(self, rows: Rows) -> dict[str, Any]:
         """Arguments whose rows belong to examples, for the rows of a chunk."""
         out = dict(self.kwargs)
-        target = out.get("target")
+        target = self.score.target
         if is_target_object(target):
             out["target"] = _Following(target, rows)
-        for name in ("target", "additional_forward_args", "feature_mask", "baselines"):
+        elif isinstance(target, (list, Tensor)):
+            out["target"] = rows.pick_list(target) if isinstance(target, list) else rows.pick_constant(target)
+        if "additional_forward_args" in out:
+            out["additional_forward_args"] = tuple(rows.pick_constant(c) for c in self.score.constants)
+        for name in ("feature_mask", "baselines"):
             if name in out and (name != "baselines" or self.spread):
                 out[name] = _picked(out[name], rows)
         return out
@@ -281,11 +291,7 @@ def _entries(value: Any) -> tuple[Any, ...]:
 
 
 def _picked(value: Any, rows: Rows) -> Any:
-    """The rows of a value of any structure that has one row, or one entry, per example."""
-    if rows.index is None:
-        return value
-    if isinstance(value, tuple):
-        return tuple(_picked(v, rows) for v in value)
-    if isinstance(value, list) and len(value) == rows.batch:
-        return rows.pick_list(value)
-    return rows.pick_constant(value)
+    """A value of any structure, with the rows of its tensors that have one per example."""
+    leaves = Leaves([], [])
+    rebuild = leaves.gather(value, "")
+    return rebuild(iter([rows.pick(t) if t.dim() and len(t) == rows.batch else t for t in leaves.tensors]))

@@ -276,6 +276,7 @@ class NeuronConductance(NeuronAttribution, GradientAttribution):
         nodes, weights = nodes_and_weights(n_steps, method)
         plan = function.plan(check_limit(internal_batch_size))
         start = function.baseline_values(baselines)
+        start = start if create_graph else tuple(v.detach() for v in start)
         end = function.end(create_graph)
         function.tune()
 

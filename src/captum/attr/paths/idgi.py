@@ -10,7 +10,7 @@ from torch import Tensor
 from captum._engine.drive import Reduce
 from captum._engine.entry import differentiable
 from captum._engine.rows import Chunk, fold
-from captum._engine.sweep import Sweep
+from captum._engine.sweep import Sweep, check_limit
 from captum.attr.base import GradientAttribution, completeness_gap
 from captum.attr.paths.integral import Tensors, points_on_path, precise
 from captum.attr.paths.quadrature import check_steps
@@ -104,7 +104,7 @@ class IDGI(GradientAttribution):
         totals = [torch.zeros(v.shape, dtype=precise(v.dtype), device=v.device) for v in end]
         last: tuple[Tensor, Tensors] | None = None
         with function.running():
-            plan = function.plan(internal_batch_size)
+            plan = function.plan(check_limit(internal_batch_size))
             for chunk, (values, parts) in Sweep(
                 function.batch, n_steps + 1, plan, order="example", label=self._label(show_progress)
             ).run(body):

@@ -87,7 +87,7 @@ class InputBaselineXGradient(GradientAttribution):
             InputError: when arguments do not fit.
         """
         function = self._at_inputs(inputs, target, additional_forward_args, embedding_reduce)
-        start, end = function.baseline_values(baselines), function.end()
+        start, end = tuple(b.detach() for b in function.baseline_values(baselines)), function.end()
         chunk, points = _one_point(function, start, Source(generator, seed))
         with function.running():
             grads = function.gradients(points, chunk.rows)

@@ -23,7 +23,7 @@ class _Integration:
 
     def __init__(self, function: AtInputs | AtLayer, start: Tensors, multiply: bool, options: dict[str, Any]) -> None:
         self.function = function
-        self.start = start
+        self.start = start if options.get("create_graph") else tuple(v.detach() for v in start)
         self.multiply = multiply
         self.options = options
         self.keep = bool(options.get("create_graph"))
