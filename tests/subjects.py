@@ -142,7 +142,7 @@ _MAKERS = {
 TENSOR_SUBJECTS = ("mlp", "cnn", "residual", "lstm", "resnet18", "vit")
 TOKEN_SUBJECTS = ("embeddings", "tabular", "bert", "gpt2")
 SPATIAL = ("cnn", "resnet18", "vit")
-SLOW = ("resnet18",)
+SLOW = ("resnet18", "vit", "bert", "gpt2", "tabular")
 SUBJECTS = (*TENSOR_SUBJECTS, "pair", *TOKEN_SUBJECTS)
 
 

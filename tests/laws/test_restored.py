@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from captum.errors import CaptumWarning
 from tests.cases import Case, keeping, pairs
 from tests.laws.snapshots import assert_same, snapshot
 from tests.subjects import Subject, fresh_subject
@@ -77,7 +79,7 @@ def test_a_failing_model_is_left_as_it_was(case: Case, name: str, error: type[Ba
         case.run(whole, **more)
     calls = seen[0]
     assert calls > 0
-    for call in sorted({*range(1, min(calls, 12) + 1), calls // 2, calls}):
+    for call in sorted({*range(1, min(calls, 5) + 1), calls // 2, calls}):
         with failing(whole.model, call, error), pytest.raises(error):
             case.run(whole, **more)
         assert_same(snapshot(whole.model, *tensors_of(whole), generators=generators), before)
@@ -116,12 +118,15 @@ def test_values_are_the_callers_own(case: Case) -> None:
     torch.testing.assert_close(case.run(whole), want)
 
 
+@pytest.mark.filterwarnings("ignore:Module .* is in training mode")  # which methods with rules say
 @pytest.mark.parametrize("case", keeping("restored"))
 def test_training_mode_is_kept_and_dropout_still_drops(case: Case) -> None:
     whole = fresh_subject(case.home)
     whole.model.head = nn.Sequential(nn.Dropout(0.5), whole.model.head)
     whole.model.train()
-    case.run(whole)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CaptumWarning)  # dropout changes from pass to pass, so completeness is missed
+        case.run(whole)
     assert all(module.training for module in whole.model.modules())
 
 
