@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 
 class ModuleStack:
@@ -22,13 +21,14 @@ class ModuleStack:
 
     def __init__(self, root: nn.Module, change: Callable[[nn.Module, Any, Any], Any] | None = None) -> None:
         self._change = change
+        self._root = root
         self.names = {id(m): n for n, m in root.named_modules(remove_duplicate=False)}
         self._running: list[nn.Module] = []
         self._thread = threading.get_ident()
 
     @contextlib.contextmanager
     def followed(self) -> Generator[None]:
-        """Follow the calls of modules in this thread; nothing stays behind."""
+        """Follow the calls of the model's modules in this thread; nothing stays behind."""
 
         def enter(module: nn.Module, _args: Any) -> None:
             if threading.get_ident() == self._thread:
@@ -41,8 +41,10 @@ class ModuleStack:
             return None if self._change is None or output is None else self._change(module, args, output)
 
         with contextlib.ExitStack() as stack:
-            stack.callback(register_module_forward_pre_hook(enter).remove)
-            stack.callback(register_module_forward_hook(leave, always_call=True).remove)
+            for module in self._root.modules():
+                if type(module).__name__ != "OptimizedModule":  # a wrapper that shares its module's hooks
+                    stack.callback(module.register_forward_pre_hook(enter).remove)
+                    stack.callback(module.register_forward_hook(leave, always_call=True).remove)
             try:
                 yield
             finally:

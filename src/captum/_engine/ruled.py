@@ -67,7 +67,7 @@ def run_ruled(
         variables = tuple(leaf(p, create_graph) for p in points)
         scores, values = run_forward(function, mode, (variables, twins), rows, layers)
         weights = None if seeds is None else seeds(scores.detach())
-        names = function.names if layers is None else ()
+        names = function.names if layers is None and seeds is None else ()  # a rule may give an input nothing
         grads = differentiate(scores, values, names, create_graph=create_graph, weights=weights)
         paired = twins is not None
         return Pass(

@@ -163,7 +163,9 @@ class Contrast:
         """Keep the largest gap relative to what rounding can explain."""
         if gap.is_meta:
             return
-        eps = torch.finfo(gap.dtype).eps if gap.dtype.is_floating_point else 1e-7
+        eps = torch.finfo(gap.dtype).eps
+        if torch.is_autocast_enabled(gap.device.type):
+            eps = torch.finfo(torch.bfloat16).eps
         sizes = torch.stack([p.detach().abs().reshape(len(p), -1).sum(1).to(gap.dtype) for p in parts]).sum(0)
         rise = (done.scores.detach() - done.twin_scores).abs().to(gap.dtype)
         ends = done.scores.detach().abs().to(gap.dtype) + done.twin_scores.abs()
