@@ -23,7 +23,7 @@ def _one(name: str, function: Function) -> None:
 
 
 # x is (4, 6); every function gives (4, *)
-# ruff: noqa: B008, E501
+# ruff: noqa: B008
 for _name in [
     "relu",
     "relu6",
