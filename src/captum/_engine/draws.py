@@ -100,6 +100,24 @@ class Normal:
         return noise.to(device=self._like.device, dtype=self._like.dtype) * self._std
 
 
+class Samples:
+    """Rows drawn from a baseline distribution, gathered piece by piece.
+
+    Args:
+        pools: the distribution, ``(N, *)`` per variable.
+        picks: for each variable the chosen rows, LongTensor ``(B·k,)``, example by example.
+    """
+
+    def __init__(self, pools: list[Tensor], picks: list[Tensor]) -> None:
+        self._pools = pools
+        self._picks = picks
+
+    def take(self, start: int, stop: int) -> tuple[Tensor, ...]:
+        """The draws from ``start`` to ``stop``."""
+        pairs = zip(self._pools, self._picks, strict=True)
+        return tuple(pool.index_select(0, pick[start:stop].to(pool.device)) for pool, pick in pairs)
+
+
 def _blocks(rows: int, block: int) -> list[int]:
     """Rows per block; the last block takes the remainder, for torch fills the end of a draw differently."""
     count = rows // block

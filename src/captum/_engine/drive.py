@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal, TypeVar
@@ -11,7 +10,8 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from captum._engine.draws import Source
+from captum._engine.derivative import differentiate, leaf
+from captum._engine.draws import Samples, Source
 from captum._engine.layout import Layout
 from captum._engine.lookups import Lookup, Replace, Watch
 from captum._engine.place import Layers, Neuron
@@ -19,51 +19,11 @@ from captum._engine.rows import Rows
 from captum._engine.score import Score
 from captum._engine.sweep import Plan, parameter_count
 from captum._engine.values import Inputs, parse_baselines, parse_distribution
-from captum.errors import CaptumWarning, InputError, OutputError
+from captum.errors import InputError
 
 T = TypeVar("T")
 Reduce = Literal["sum"] | None
 GradientFunction = Callable[..., tuple[Tensor, ...]]
-
-
-def leaf(tensor: Tensor, keep_graph: bool = False) -> Tensor:
-    """A tensor to differentiate by: a fresh leaf, or the tensor itself when it is part of a graph to keep."""
-    if keep_graph and tensor.requires_grad:
-        return tensor
-    tensor = tensor.detach()
-    return (tensor.clone() if tensor.is_inference() else tensor).requires_grad_()
-
-
-def differentiate(
-    values: Tensor,
-    variables: Sequence[Tensor],
-    names: Sequence[str] = (),
-    *,
-    create_graph: bool = False,
-    retain_graph: bool | None = None,
-    weights: Tensor | None = None,
-) -> tuple[Tensor, ...]:
-    """Gradients of ``Σ weights · values`` by the variables; zeros and one warning for a variable that was not used."""
-    if not values.requires_grad:
-        message = (
-            "The model's output does not depend on its inputs in a differentiable way: some code on the way runs under "
-            "torch.no_grad(), detaches, or rounds to integers. Make it differentiable, or use a perturbation method."
-        )
-        raise OutputError(message)
-    seeds = torch.ones_like(values) if weights is None else weights
-    grads: list[Tensor | None] = list(
-        torch.autograd.grad(
-            values, variables, seeds, create_graph=create_graph, retain_graph=retain_graph, allow_unused=True
-        )
-    )
-    used = tuple([g for g in grads if g is not None])
-    if len(used) < len(grads):
-        unused = [n for g, n in zip(grads, names, strict=False) if g is None]
-        if unused:
-            message = f"The score does not use {', '.join(unused)}: their attributions are zero."
-            warnings.warn(message, CaptumWarning, stacklevel=2)
-        return tuple(torch.zeros_like(v) if g is None else g for g, v in zip(grads, variables, strict=True))
-    return used
 
 
 class Function(ABC):
@@ -135,24 +95,6 @@ class Function(ABC):
             return
         with self.score.running():
             yield
-
-
-class Samples:
-    """Rows drawn from a baseline distribution, gathered piece by piece.
-
-    Args:
-        pools: the distribution, ``(N, *)`` per variable.
-        picks: for each variable the chosen rows, LongTensor ``(B·k,)``, example by example.
-    """
-
-    def __init__(self, pools: list[Tensor], picks: list[Tensor]) -> None:
-        self._pools = pools
-        self._picks = picks
-
-    def take(self, start: int, stop: int) -> tuple[Tensor, ...]:
-        """The draws from ``start`` to ``stop``."""
-        pairs = zip(self._pools, self._picks, strict=True)
-        return tuple(pool.index_select(0, pick[start:stop].to(pool.device)) for pool, pick in pairs)
 
 
 class AtInputs(Function):
@@ -243,6 +185,8 @@ class AtInputs(Function):
         """F and ∂F/∂variable at ``points``; images go in channels last where that is faster."""
         if self.gradient_func is not None:
             return self._by_user(self.gradient_func, points, rows)
+        if self.score.nothing:
+            return self._at_own_inputs(rows, create_graph)
         if self.layout is None or create_graph:
             return super().value_and_gradients(points, rows, create_graph=create_graph)
         parent = super().value_and_gradients
@@ -260,13 +204,30 @@ class AtInputs(Function):
     def _by_user(
         self, function: GradientFunction, points: tuple[Tensor, ...], rows: Rows
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        if self.lookups or self.inputs.rebuild is not None or len(self.varied) < len(self.base):
+            message = "A gradient_func of your own takes floating-point tensors, not token ids, dicts or structures."
+            raise InputError(message)
         variables = tuple(leaf(p) for p in points)
         target = self.score.resolve()
         picked = rows.pick(target) if isinstance(target, Tensor) else target
         picked = rows.pick_list(picked) if isinstance(picked, list) else picked
         constants = tuple(rows.pick_constant(c) for c in self.score.constants)
         grads = function(self.score.forward, variables, picked, constants or None)
-        return torch.zeros(rows.count, device="cpu"), tuple(grads)
+        with torch.no_grad():
+            return self.value(points, rows), tuple(grads)
+
+    def _at_own_inputs(self, rows: Rows, create_graph: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """A function without parameters closes over its inputs: the only point is there, and the inputs are the leaves."""
+        variables = self.inputs.tensors
+        if rows.index is not None or not all(v.requires_grad for v in variables):
+            message = (
+                "A forward function without parameters is a closure over its inputs: it can only be differentiated there, by "
+                "inputs that require gradients. Give it the inputs as parameters: lambda x: …"
+            )
+            raise InputError(message)
+        with torch.enable_grad():
+            values = self.score(variables, rows)
+            return values, differentiate(values, variables, self.names, create_graph=create_graph)
 
     def baseline_values(self, baselines: Any) -> tuple[Tensor, ...]:
         """The variable at the baselines, ``(1, *)`` or ``(B, *)`` each."""
@@ -308,7 +269,7 @@ class AtInputs(Function):
         for place, attribution in zip(self.varied, out, strict=False):
             full[place] = attribution
         tokens = out[len(self.varied) :]
-        for number in sorted({leaf for u in self.lookups for leaf in u.starts}):
+        for number in sorted({k for u in self.lookups for k in u.starts}):
             parts = [(u, a) for u, a in zip(self.lookups, tokens, strict=True) if number in u.starts]
             full[number] = self._tokens(parts, number)
         return self.inputs.restore(tuple(full))

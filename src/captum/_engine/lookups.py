@@ -116,6 +116,8 @@ class _Mode(TorchFunctionMode):
         """The ids, when this call reads rows of a table of vectors; else None."""
         if func is F.embedding:
             return args[0] if args else kwargs["input"]
+        if func is F.one_hot:
+            return args[0] if args else kwargs["tensor"]
         if func is torch.embedding:
             return args[1] if len(args) > 1 else kwargs["indices"]
         if getattr(func, "__name__", "") not in ("__getitem__", "index_select") or len(args) < 2:
@@ -212,7 +214,8 @@ class Watch(_Mode):
         if shadow.positions is not None:
             positions = self._places[arrangements[0].by_example(shadow.positions, self.batch)][0].reshape(-1)
             starts = self._read_by(positions)
-        value = arrangements[0].by_example(out.detach(), self.batch)
+        looked_up = out.detach() if out.dtype.is_floating_point else out.to(torch.get_default_dtype())
+        value = arrangements[0].by_example(looked_up, self.batch)
         self.lookups.append(Lookup(self.count - 1, starts, positions, value, ids.clone(), arrangements))
 
     def _read_by(self, positions: Tensor) -> dict[int, int]:

@@ -40,32 +40,24 @@ class Layer:
         self.side: Side = side
         self.uses = 0
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the module says that it writes into its input."""
+        return getattr(self.module, "inplace", False) is True
+
     @contextlib.contextmanager
     def watched(self, change: Change) -> Generator[None]:
         """Call ``change(use, values)`` at each run of the module; what it returns takes the values' place."""
-        count = 0
-
-        def visit(value: Any) -> Any:
-            nonlocal count
-            count += 1
-            leaves = Leaves([], [])
-            rebuild = leaves.gather(value, "value")
-            floating = [t.dtype.is_floating_point for t in leaves.tensors]
-            values = tuple(t for t, f in zip(leaves.tensors, floating, strict=True) if f)
-            new = change(count - 1, values)
-            return value if new is None else rebuild(_merged(leaves.tensors, floating, new))
-
+        watch = _Watch(self, change)
         with contextlib.ExitStack() as stack:
-            handle: RemovableHandle
-            if self.side == "output":
-                handle = self.module.register_forward_hook(lambda _m, _a, output: visit(output))
-            else:
-                handle = self.module.register_forward_pre_hook(
-                    lambda _m, args, keywords: visit((args, keywords)), with_kwargs=True
-                )
+            handle: RemovableHandle = self.module.register_forward_pre_hook(
+                lambda _m, args, keywords: watch.before((args, keywords)), with_kwargs=True
+            )
+            stack.callback(handle.remove)
+            handle = self.module.register_forward_hook(lambda _m, _a, output: watch.after(output))
             stack.callback(handle.remove)
             yield
-        self.uses = count
+        self.uses = watch.count
 
     def describe(self) -> str:
         """Name the layer for a message."""
@@ -86,6 +78,78 @@ class Layer:
             message = f"Expected floating-point tensors at {self.describe()}, found none."
             raise LayerError(message)
         return values
+
+
+class _Watch:
+    """One forward pass at one side of a module: which run it is, and what in-place code does to the values.
+
+    The model goes on with other tensors than those it made. Where the module wrote into a tensor that the model may read
+    again under its old name, that tensor is written too, so that both names still hold one value.
+    """
+
+    def __init__(self, layer: Layer, change: Change) -> None:
+        self._layer = layer
+        self._change = change
+        self.count = 0
+        self._versions: dict[int, tuple[Tensor, int]] = {}
+        self._given: list[tuple[Tensor, Tensor, int]] = []
+
+    def before(self, value: Any) -> Any:
+        """The module is about to run on ``value``, its arguments."""
+        leaves = Leaves([], [])
+        rebuild = leaves.gather(value, "value")
+        if self._layer.side == "output":
+            self._versions = {id(t): (t, t._version) for t in leaves.tensors if not t.is_inference()}
+            return None
+        own = leaves.tensors
+        if self._layer.in_place:
+            leaves.tensors = [t.clone() if t.dtype.is_floating_point else t for t in own]
+        new = self._visit(leaves)
+        if new is None:
+            return None
+        self._given = [(t, n, n._version) for t, n in zip(own, new, strict=True) if n is not t and not n.is_inference()]
+        return rebuild(iter(new))
+
+    def after(self, value: Any) -> Any:
+        """The module ran and returned ``value``."""
+        if self._layer.side == "input":
+            self._write_back()
+            return None
+        leaves = Leaves([], [])
+        rebuild = leaves.gather(value, "value")
+        own = leaves.tensors
+        written = [self._was_written(t) for t in own]
+        leaves.tensors = [t.clone() if w else t for t, w in zip(own, written, strict=True)]
+        new = self._visit(leaves)
+        if new is None:
+            return None
+        out = [t.copy_(n) if w else n for t, n, w in zip(own, new, written, strict=True)]
+        return rebuild(iter(out))
+
+    def _visit(self, leaves: Leaves) -> list[Tensor] | None:
+        """The tensors with the changed values in the places of the floating-point ones."""
+        self.count += 1
+        floating = [t.dtype.is_floating_point for t in leaves.tensors]
+        values = tuple(t for t, f in zip(leaves.tensors, floating, strict=True) if f)
+        new = self._change(self.count - 1, values)
+        return None if new is None else list(_merged(leaves.tensors, floating, new))
+
+    def _was_written(self, tensor: Tensor) -> bool:
+        if tensor.is_inference():
+            return self._layer.in_place
+        kept, version = self._versions.get(id(tensor), (None, 0))
+        return kept is tensor and tensor._version > version
+
+    def _write_back(self) -> None:
+        for own, given, version in self._given:
+            if given._version == version:
+                continue
+            if not self._layer.in_place:
+                kind = type(self._layer.module).__name__
+                message = f"{kind} writes into its input, which the model may read again: attribute to its output."
+                raise LayerError(message)
+            own.copy_(given)
+        self._given = []
 
 
 def _merged(tensors: list[Tensor], floating: list[bool], new: Sequence[Tensor]) -> Iterator[Tensor]:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum._engine.drive import AtInputs, differentiate, leaf
+from captum._engine.derivative import differentiate, leaf
+from captum._engine.drive import AtInputs
 from captum._engine.place import Layers
 from captum._engine.rows import Rows
 from captum._engine.rules import RuleMode

@@ -6,6 +6,7 @@ Inside the library only tuples of tensors travel. This module is the one place t
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeGuard
@@ -169,6 +170,8 @@ def takes_keywords(forward: Any, names: list[str]) -> bool:
 
 def takes_nothing(forward: Any) -> bool:
     """Tell whether ``forward`` is a function without parameters: a closure over its own inputs."""
+    if isinstance(forward, functools.partial):
+        return not inspect.signature(forward).parameters
     code = getattr(forward, "__code__", None)
     if code is None or code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS):
         return False

@@ -8,7 +8,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from captum._engine.drive import AtInputs, AtLayer, GradientFunction, Reduce, differentiate, leaf
+from captum._engine.derivative import differentiate, leaf
+from captum._engine.drive import AtInputs, AtLayer, GradientFunction, Reduce
 from captum._engine.place import Layers, Neuron, Side
 from captum._engine.score import Score
 from captum._engine.sweep import check_limit

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum._engine.drive import differentiate, leaf
+from captum._engine.derivative import differentiate, leaf
 from captum._engine.place import Layers, Neuron
 from captum._engine.score import Score
 from captum._engine.values import parse_inputs

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from captum._engine.calls import Call
-from captum._engine.drive import AtInputs, differentiate, leaf
+from captum._engine.derivative import differentiate, leaf
+from captum._engine.drive import AtInputs
 from captum._engine.entry import differentiable
 from captum._engine.operators import Kind
 from captum._engine.ruled import require_visible, run_forward

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum._engine.drive import AtInputs, Reduce, differentiate
+from captum._engine.derivative import differentiate
+from captum._engine.drive import AtInputs, Reduce
 from captum._engine.entry import differentiable
 from captum._engine.ruled import Tensors, require_visible, run_ruled
 from captum._engine.rules import RuleMode

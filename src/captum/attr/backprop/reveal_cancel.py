@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from captum._engine.calls import Call, route
-from captum._engine.drive import AtInputs, differentiate, leaf
+from captum._engine.derivative import differentiate, leaf
+from captum._engine.drive import AtInputs
 from captum._engine.operators import Kind
 from captum._engine.place import Layers
 from captum._engine.rows import Rows

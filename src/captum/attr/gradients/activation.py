@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum._engine.drive import differentiate
+from captum._engine.derivative import differentiate
 from captum._engine.entry import differentiable
 from captum._engine.place import Layers
 from captum._engine.score import Score

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum._engine.drive import AtInputs, Reduce, differentiate
+from captum._engine.derivative import differentiate
+from captum._engine.drive import AtInputs, Reduce
 from captum._engine.entry import differentiable
 from captum._engine.place import Layers, Neuron
 from captum._engine.rows import Chunk, Rows, fold

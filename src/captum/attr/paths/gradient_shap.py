@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum._engine.draws import Normal, Source, check_stdevs
-from captum._engine.drive import AtInputs, Reduce, Samples
+from captum._engine.draws import Normal, Samples, Source, check_stdevs
+from captum._engine.drive import AtInputs, Reduce
 from captum._engine.entry import differentiable
 from captum._engine.place import Layers
 from captum._engine.rows import Chunk, fold
