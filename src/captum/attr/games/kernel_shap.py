@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum.attr.games.game import Game
-from captum.attr.games.lime import Lime, count_models, finish
+from captum.attr.games.lime import Lime, count_models, default_from_interp_rep_transform, finish
 from captum.attr.games.play import HOST, everyone, nobody, play
 from captum.attr.games.regression import paired_regression
 from captum.attr.games.setting import at_inputs, progress
@@ -69,6 +69,7 @@ class KernelShap(Lime):
             similarity_func=self.kernel_shap_similarity_kernel,
             perturb_func=self.kernel_shap_perturb_generator,
         )
+        self._own_model = self.interpretable_model
 
     @log_usage()
     def attribute(
@@ -123,6 +124,27 @@ class KernelShap(Lime):
         stopping = parse_stopping(n_samples, tol, max_evals)
         source = parse_generator(generator, seed)
         setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
+        if self._overridden():
+            ours = sampling == "leverage" and adjusted and source is None and tol is None and max_evals is None
+            if not ours or stopping.samples is None or return_std_error:
+                message = (
+                    "This KernelShap has its own samples, weights or interpretable model: it takes a number of samples, and "
+                    "none of sampling, adjusted, generator, seed, tol, max_evals, return_std_error."
+                )
+                raise InputError(message)
+            players = setting.masks(feature_mask).players
+            return self._attribute_kwargs(
+                inputs=inputs,
+                baselines=baselines,
+                target=target,
+                additional_forward_args=additional_forward_args,
+                feature_mask=feature_mask,
+                n_samples=stopping.samples,
+                perturbations_per_eval=perturbations_per_eval,
+                return_input_shape=return_input_shape,
+                show_progress=show_progress,
+                num_select_distribution=_sizes(players) if players > 1 else None,
+            )
         game = setting.game(setting.masks(feature_mask), setting.fill(baselines), perturbations_per_eval)
         if sampling not in ("leverage", "kernel", "upstream"):
             message = f"Expected sampling to be 'leverage', 'kernel' or 'upstream', got {sampling!r}."
@@ -145,6 +167,23 @@ class KernelShap(Lime):
             estimate = play(_resumed(body, full), game)
         values, errors = (finish(setting, game, t.T, return_input_shape) for t in (estimate.values, estimate.errors))
         return (values, errors) if return_std_error else values
+
+    def _overridden(self) -> bool:
+        """Whether a subclass, or somebody on this object, replaced a part: then samples are drawn as it says."""
+        changed = type(self)._attribute_kwargs is not Lime._attribute_kwargs
+        for name, method in (
+            ("perturb_func", "kernel_shap_perturb_generator"),
+            ("similarity_func", "kernel_shap_similarity_kernel"),
+        ):
+            own = getattr(KernelShap, method)
+            if method in vars(self) and getattr(getattr(self, name), "__func__", None) is own:
+                setattr(self, name, vars(self)[method])
+            changed = changed or getattr(getattr(self, name), "__func__", None) is not own
+        return (
+            changed
+            or self.interpretable_model is not self._own_model
+            or self.from_interp_rep_transform is not default_from_interp_rep_transform
+        )
 
     def kernel_shap_similarity_kernel(self, _: Any, __: Any, interpretable_sample: Tensor, **kwargs: Any) -> Tensor:
         """Weight of a coalition: very large for the full and the empty one, else 1, as sizes are drawn by the kernel.
@@ -169,6 +208,9 @@ class KernelShap(Lime):
         players = kwargs["num_interp_features"]
         yield everyone(players).long().to(first.device)
         yield nobody(players).long().to(first.device)
+        while players < 2:
+            yield everyone(players).long().to(first.device)
+            yield nobody(players).long().to(first.device)
         sizes = kwargs.get("num_select_distribution") or _sizes(players)
         while True:
             yield _one(players, sizes).long().to(first.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -30,6 +30,9 @@ __all__ = [
     "default_perturb_func",
     "get_exp_kernel_similarity_function",
 ]
+
+#: Coefficients ``(R, M)`` of R models; several such tensors when a model's representation is a tuple.
+Fits = Tensor | tuple[Tensor, ...]
 
 
 def default_perturb_func(original_inp: Any, **kwargs: Any) -> Tensor:
@@ -150,22 +153,82 @@ class Lime(LimeBase):
         Raises:
             OutputError: when the output is neither one number per example nor one for the batch.
         """
-        count = parse_stopping(n_samples, None, None).samples or 1
         source = parse_generator(generator, seed)
-        setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
-        features, fill = setting.masks(feature_mask), setting.fill(baselines)
-        game = setting.game(features, fill, perturbations_per_eval)
-        if self.perturb_func is not default_perturb_func or not isinstance(self.similarity_func, ExponentialKernel):
-            if isinstance(baselines, Fill) or source is not None or not isinstance(fill, ConstantReady):
-                message = "A fill, generator or seed needs the default perturb_func and an exponential similarity."
+        kernel = self._own_kernel()
+        if kernel is None:
+            if source is not None:
+                message = "A generator or seed needs the class's own perturb_func and an exponential similarity."
                 raise InputError(message)
-            rows = self._user_rows(setting, game, fill, (count, perturbations_per_eval, show_progress))
-        else:
-            with progress(game, self._label(show_progress), count + 1):
-                rows = self._fit_rows(game, self.similarity_func, count, source)
+            return self._attribute_kwargs(
+                inputs=inputs,
+                baselines=baselines,
+                target=target,
+                additional_forward_args=additional_forward_args,
+                feature_mask=feature_mask,
+                n_samples=n_samples,
+                perturbations_per_eval=perturbations_per_eval,
+                return_input_shape=return_input_shape,
+                show_progress=show_progress,
+            )
+        count = parse_stopping(n_samples, None, None).samples or 1
+        setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
+        game = setting.game(setting.masks(feature_mask), setting.fill(baselines), perturbations_per_eval)
+        with progress(game, self._label(show_progress), count + 1):
+            rows = self._fit_rows(game, kernel, count, source)
         return finish(setting, game, rows, return_input_shape)
 
-    def _fit_rows(self, game: Game, kernel: ExponentialKernel, count: int, source: torch.Generator | None) -> Tensor:
+    def _own_kernel(self) -> ExponentialKernel | None:
+        """The similarity when nothing that draws and weighs samples is a user's, so that they can be scored together."""
+        kernel = self.similarity_func
+        own = (
+            self.perturb_func is default_perturb_func
+            and self.from_interp_rep_transform is default_from_interp_rep_transform
+            and self.perturb_interpretable_space
+            and type(self)._attribute_kwargs is Lime._attribute_kwargs
+        )
+        return kernel if own and isinstance(kernel, ExponentialKernel) and type(kernel) is ExponentialKernel else None
+
+    def _attribute_kwargs(
+        self,
+        inputs: Any,
+        baselines: Any = None,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        feature_mask: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """:meth:`attribute` with the functions of the user or a subclass, sample by sample; further keywords are theirs."""
+        n_samples, per_eval = kwargs.pop("n_samples", 25), kwargs.pop("perturbations_per_eval", 1)
+        shaped, show = kwargs.pop("return_input_shape", True), kwargs.pop("show_progress", False)
+        count = parse_stopping(n_samples, None, None).samples or 1
+        setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
+        features, fill = setting.masks(feature_mask), setting.fill(baselines)
+        if isinstance(baselines, Fill) or not isinstance(fill, ConstantReady):
+            message = "A fill needs the class's own perturb_func and similarity."
+            raise InputError(message)
+        game = setting.game(features, fill, per_eval)
+        rows = self._user_rows(setting, game, fill, (count, per_eval, show), kwargs)
+        return finish(setting, game, rows, shaped)
+
+    def _convert_output_shape(
+        self,
+        formatted_inp: tuple[Tensor, ...],
+        feature_mask: tuple[Tensor, ...],
+        coefs: Any,
+        num_interp_features: int,
+        is_inputs_tuple: bool,
+    ) -> Any:
+        """Coefficients of one model written on the elements of their features, for subclasses."""
+        values = torch.as_tensor(coefs).detach().reshape(num_interp_features)
+        parts = tuple(
+            values.to(x.device)[m.to(x.device)]
+            .expand(1, *x.shape[1:])
+            .to(torch.promote_types(values.dtype, torch.float32))
+            for x, m in zip(formatted_inp, feature_mask, strict=True)
+        )
+        return parts if is_inputs_tuple else parts[0]
+
+    def _fit_rows(self, game: Game, kernel: ExponentialKernel, count: int, source: torch.Generator | None) -> Fits:
         """Coefficients ``(B, M)`` from coalitions that are scored together."""
         models = count_models(game, game(everyone(game.players)))
         joint = models != game.batch
@@ -174,12 +237,12 @@ class Lime(LimeBase):
         scores = game(coalitions)
         weights = similarities(kernel, game, coalitions, joint and game.batch > 1)
         dtype = torch.float64 if game.dtype == torch.float64 else torch.float32
-        fits: list[Tensor] = []
+        fits: list[Any] = []
         for row in range(models):
             design = coalitions if coalitions.dim() == 2 else coalitions[:, row]
             parts = (design.to(dtype), scores[:, row].to(dtype), weights[:, row].to(dtype))
-            fits.append(fit_model(self.interpretable_model, *parts).detach().reshape(1, -1))
-        return torch.cat(fits)
+            fits.append(fit_model(self.interpretable_model, *parts))
+        return merged(fits)
 
     @staticmethod
     def _coalitions(count: int, players: int, source: torch.Generator | None) -> Tensor:
@@ -189,14 +252,21 @@ class Lime(LimeBase):
             spend_fit(players)
         return flips
 
-    def _user_rows(self, setting: Setting, game: Game, fill: ConstantReady, options: tuple[int, int, bool]) -> Tensor:
-        """Coefficients ``(B, M)`` with the user's functions, example by example."""
+    def _user_rows(
+        self,
+        setting: Setting,
+        game: Game,
+        fill: ConstantReady,
+        options: tuple[int, int, bool],
+        more: dict[str, Any],
+    ) -> Fits:
+        """Coefficients ``(B, M)`` with the user's functions, example by example; ``more`` keywords are for these."""
         features = game.features
         if not isinstance(features, Groups):
             message = "Expected features that are groups of elements."
             raise InputError(message)
         models = count_models(game, game(everyone(game.players))) if game.batch > 1 else 1
-        out: list[Tensor] = []
+        out: list[Any] = []
         for row in range(models):
             pick = Rows(game.batch, torch.tensor([row]) if models > 1 else None)
             tensors = tuple(pick.pick(v) for v in setting.variable.values)
@@ -205,12 +275,13 @@ class Lime(LimeBase):
                 "feature_mask": setting.restore(ids),
                 "baselines": setting.restore(tuple(pick.spread(b) for b in fill.bases)),
                 "num_interp_features": features.players,
+                **more,
             }
             local = at_inputs(_RowOf(setting.variable.score, pick), setting.restore(tensors), None, None)
             found, inner = self._fit_around(local, setting.restore(tensors), options, kwargs)
             game.shape, game.dtype = game.shape or (1,), inner.dtype
-            out.append(found.detach().reshape(1, -1))
-        return torch.cat(out)
+            out.append(found)
+        return merged(out)
 
 
 class _RowOf:
@@ -243,9 +314,29 @@ def count_models(game: Game, full: Tensor) -> int:
     return numbers
 
 
-def finish(setting: Setting, game: Game, rows: Tensor, return_input_shape: bool) -> Any:
-    """Coefficients ``(R, M)`` of R models, spread over the inputs or as they are."""
+def merged(found: list[Any]) -> Fits:
+    """Representations of R models as ``(R, M)``; tuples, such as means and intervals, as tuples of these."""
+    if isinstance(found[0], tuple):
+        return tuple(_matrix(parts) for parts in zip(*found, strict=True))
+    return _matrix(found)
+
+
+def _matrix(parts: Iterable[Any]) -> Tensor:
+    """One row per part, a tensor or an array."""
+    return torch.cat([torch.as_tensor(part).detach().reshape(1, -1) for part in parts])
+
+
+def finish(setting: Setting, game: Game, rows: Fits, return_input_shape: bool) -> Any:
+    """Coefficients ``(R, M)`` of R models, spread over the inputs or as they are; a tuple of results for a tuple."""
+    if isinstance(rows, tuple):
+        return tuple(finish(setting, game, part, return_input_shape) for part in rows)
     if return_input_shape:
+        if rows.shape[1] != game.players:
+            message = (
+                f"Expected representation() to give a coefficient for each of the {game.players} features, got "
+                f"{rows.shape[1]}: use return_input_shape=False."
+            )
+            raise OutputError(message)
         return setting.restore(setting.spread(game, rows.T.double(), keep_shape=False))
     dtype = game.dtype if game.dtype.is_floating_point else torch.get_default_dtype()
     return rows.to(dtype).to(setting.variable.values[0].device)

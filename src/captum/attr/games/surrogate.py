@@ -17,7 +17,7 @@ from captum._engine.values import describe, parse_inputs
 from captum.attr.base import PerturbationAttribution
 from captum.attr.games.features import Groups
 from captum.attr.games.fills import ConstantReady
-from captum.attr.games.game import Game
+from captum.attr.games.game import Game, RawScore
 from captum.attr.games.setting import Setting, at_inputs, check_per_eval, progress
 from captum.attr.games.stopping import parse_stopping
 from captum.errors import CaptumWarning, InputError, OutputError
@@ -51,8 +51,8 @@ class _Whole(ConstantReady):
     whole = True
 
 
-def fit_model(model: Any, samples: Tensor, scores: Tensor, weights: Tensor) -> Tensor:
-    """Fit an interpretable model to samples ``(K, M)``, scores ``(K,)`` and weights ``(K,)``; its representation.
+def fit_model(model: Any, samples: Tensor, scores: Tensor, weights: Tensor) -> Any:
+    """Fit an interpretable model to samples ``(K, M)``, scores ``(K,)`` and weights ``(K,)``; its representation, any form.
 
     The global stream is as before; :func:`spend_fit` moves it on.
     """
@@ -134,7 +134,7 @@ class LimeBase(PerturbationAttribution):
         perturbations_per_eval: int = 1,
         show_progress: bool = False,
         **kwargs: Any,
-    ) -> Tensor:
+    ) -> Any:
         """The representation of the model fitted around the inputs.
 
         Args:
@@ -147,7 +147,7 @@ class LimeBase(PerturbationAttribution):
             kwargs: passed on to the user's functions.
 
         Returns:
-            ``interpretable_model.representation()``, usually ``(1, M)``.
+            ``interpretable_model.representation()`` as it is, usually ``(1, M)``.
 
         Raises:
             OutputError: when the output is not one number per perturbed input.
@@ -159,7 +159,7 @@ class LimeBase(PerturbationAttribution):
 
     def _fit_around(
         self, setting: Setting, inputs: Any, options: tuple[int, int, bool], kwargs: dict[str, Any]
-    ) -> tuple[Tensor, Game]:
+    ) -> tuple[Any, Game]:
         """Draw, score and fit around one input; the model's representation, and the game that was played."""
         count, per_eval, show = options
         values = setting.variable.values
@@ -189,6 +189,34 @@ class LimeBase(PerturbationAttribution):
         """Not offered: raises NotImplementedError."""
         message = f"attribute_future is not implemented for {type(self).__name__}."
         raise NotImplementedError(message)
+
+    def _evaluate_batch(
+        self, curr_model_inputs: list[Any], expanded_target: Any, expanded_additional_args: Any, device: torch.device
+    ) -> Tensor:
+        """Scores ``(k,)`` of ``k`` perturbed inputs in one forward pass; for subclasses with a loop of their own.
+
+        Args:
+            curr_model_inputs: perturbed inputs, each a tensor or a tuple of tensors.
+            expanded_target: target for all of their rows.
+            expanded_additional_args: constants for all of their rows.
+            device: where a number of Python goes.
+        """
+        several = [i if isinstance(i, tuple) else (i,) for i in curr_model_inputs]
+        joined = tuple(torch.cat(parts) for parts in zip(*several, strict=True))
+        inputs = parse_inputs(joined if isinstance(curr_model_inputs[0], tuple) else joined[0], self.forward_func)
+        score = RawScore(self.forward_func, inputs, expanded_target, expanded_additional_args)
+        output: Any = score.output(inputs.tensors, score.everyone())
+        if isinstance(output, (int, float)):
+            scores = torch.tensor([output], device=device)
+        else:
+            scores = score.select(output, score.everyone()).reshape(-1)
+        if len(scores) != len(several):
+            message = (
+                f"Expected one output per perturbed input, got {len(scores)} for {len(several)} perturbed input(s) of "
+                f"{inputs.batch} row(s) in all: give a target, or perturbations_per_eval=1."
+            )
+            raise OutputError(message)
+        return scores
 
     def _draws(self, inputs: Any, n_samples: int, kwargs: dict[str, Any]) -> Iterator[tuple[Tensor, Any, Any]]:
         """Interpretable sample, perturbed input and weight, ``n_samples`` times or until the user's generator ends."""
