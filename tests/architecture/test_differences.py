@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "docs" / "differences.md", *sorted((ROOT / "docs" / "differences.d").glob("*.md"))]
+PAGES = [ROOT / "docs" / "differences.md"]
 NAMED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?(?:\[[^`]*)?`")
 
 
