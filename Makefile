@@ -25,10 +25,10 @@ demo: $(VENV)/demo.stamp  ## explain a photo with a pretrained network; pictures
 	OMP_NUM_THREADS=$$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )) $(BIN)/captum demo --out demo-output
 
 test: $(VENV)/dev.stamp  ## every test
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 quick: $(VENV)/dev.stamp  ## the tests that are fast, in less than three minutes
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 check: $(VENV)/dev.stamp  ## format, lint, strict types, the rules of the house, doctests
 	$(BIN)/ruff format --check .
