@@ -10,26 +10,22 @@ from torch import Tensor
 
 from captum._engine.score import read_output
 from captum._engine.values import Inputs, describe, is_mapping, parse_baselines
+from captum.attr.averages.drivers import SUPPORTED_METHODS, Options, check_method, estimator_of, features_of
 from captum.attr.base import Attribution, PerturbationAttribution
-from captum.attr.games.ablation import FeatureAblation
-from captum.attr.games.exact import exact_shapley
-from captum.attr.games.features import Groups, groups_of
-from captum.attr.games.kernel_shap import KernelShap
-from captum.attr.games.marginals import global_orders, leave_one_out, random_orders, seeded_orders
-from captum.attr.games.permutation import FeaturePermutation, permuted_features
-from captum.attr.games.play import Estimate, Estimator, everyone, play
-from captum.attr.games.regression import paired_regression
+from captum.attr.games.exact import Hierarchy
+from captum.attr.games.features import Features, Groups
+from captum.attr.games.fills import ConstantReady, Ready
+from captum.attr.games.lime import Lime
+from captum.attr.games.permutation import FeaturePermutation, PermutedByFunction, permute_rows, permuted_features
+from captum.attr.games.play import everyone, play
 from captum.attr.games.setting import result_dtype
-from captum.attr.games.shapley import ShapleyValues, ShapleyValueSampling
-from captum.attr.games.stopping import Samples, parse_generator, parse_stopping
+from captum.attr.games.stopping import Samples, parse_generator
 from captum.errors import InputError, InputTypeError, OutputError
 from captum.log import log_usage
 
 __all__ = ["SUPPORTED_METHODS", "DataLoaderAttribution", "InputRole"]
 
 Reduce = Callable[[Any, Any, tuple[Any, ...]], Any]
-#: Methods that can be played over a loader; subclasses too, when they change nothing but names.
-SUPPORTED_METHODS = {FeatureAblation, FeaturePermutation, KernelShap, ShapleyValueSampling, ShapleyValues}
 
 
 class InputRole:
@@ -95,8 +91,9 @@ class _LoaderGame:
     ) -> None:
         self.dtype = torch.get_default_dtype()
         self.advance: Callable[[float], object] = lambda _: None
-        self.bases: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]] = lambda tensors: tensors
-        self.features: Groups | None = None
+        self.fill: Callable[[tuple[Tensor, ...]], Ready] = ConstantReady
+        self.features: Features | None = None
+        self.measured = False
         self.samples: tuple[Tensor, ...] = ()
         self._full: Tensor | None = None
         self._forward = forward
@@ -106,17 +103,23 @@ class _LoaderGame:
         self._reduce = reduce
         self._to_metric = to_metric
         self._per_pass = per_pass
+        self._products: list[Tensor] = []
 
     def __call__(self, coalitions: Tensor) -> Tensor:
         """Metrics ``(K, n)`` of coalitions; the metric of the unchanged data is known from :meth:`look`."""
         if self._full is not None and len(coalitions) == 1 and bool(coalitions.all()):
             return self._full
+        self._products = []
         return torch.cat([self._pass(block) for block in coalitions.split(self._per_pass)])
 
     def look(self) -> tuple[Tensor, ...]:
         """Traverse the unchanged data once; one row of each element that is attributed."""
         self._full = self._pass(everyone(1))
         return self.samples
+
+    def products(self) -> list[Tensor]:
+        """Of the last coalitions, ``(K,)`` each: x·x, x·y and y·y for the data x and the perturbed data y."""
+        return list(torch.cat(self._products, 1))
 
     def _meet(self, batch: _Batch) -> None:
         """Learn the form of the batches from the first one."""
@@ -126,26 +129,30 @@ class _LoaderGame:
     def _pass(self, coalitions: Tensor) -> Tensor:
         """One traversal of the loader."""
         totals: list[Any] = [None] * len(coalitions)
+        products = torch.zeros((3, len(coalitions)), dtype=torch.float64, device="cpu")
         for raw in self._loader:
             batch = _Batch(raw)
             if not self.samples:
                 self._meet(batch)
-            variants = self._variants(batch.attributed(self._roles), coalitions)
-            for number, tensors in enumerate(variants):
+            given = batch.attributed(self._roles)
+            for number, tensors in enumerate(self._variants(given, coalitions)):
+                if self.measured:
+                    products[:, number] += _products(given, tensors)
                 elements = batch.filled(self._roles, tensors)
                 totals[number] = self._reduce(totals[number], self._call(batch, elements), elements)
             self.advance(1)
         if not self.samples:
             message = "Expected a dataloader with at least one batch, got none."
             raise InputError(message)
+        self._products.append(products)
         return torch.stack([self._metric(t) for t in totals])
 
     def _variants(self, tensors: tuple[Tensor, ...], coalitions: Tensor) -> Iterable[tuple[Tensor, ...]]:
         if self.features is None or bool(coalitions.all()):
             return [tensors] * len(coalitions)
         keeps = self.features.keep(coalitions[:, None].to(tensors[0].device), None)
-        bases = self.bases(tensors)
-        return zip(*[torch.where(k, x, b).unbind() for k, x, b in zip(keeps, tensors, bases, strict=True)], strict=True)
+        draws = torch.zeros(len(coalitions), dtype=torch.long, device="cpu")
+        return zip(*(t.unbind() for t in self.fill(tensors).replace(tensors, keeps, None, draws)), strict=True)
 
     def _call(self, batch: _Batch, elements: tuple[Any, ...]) -> Any:
         given = [
@@ -170,8 +177,10 @@ class DataLoaderAttribution(Attribution):
     """Attribution of a metric over a whole DataLoader: each perturbation is applied to every batch.
 
     Args:
-        attr_method: a :class:`FeatureAblation`, :class:`FeaturePermutation`, :class:`ShapleyValues`,
-            :class:`ShapleyValueSampling` or :class:`KernelShap` of the model; it is not changed.
+        attr_method: a :class:`FeatureAblation`, :class:`FeaturePermutation`, :class:`Occlusion`, :class:`ShapleyValues`,
+            :class:`ShapleyValueSampling`, :class:`OwenValues`, :class:`KernelShap` or :class:`Lime` of the model, or of a
+            subclass that leaves ``attribute`` as it is; it is not changed. Lime weighs a coalition by the similarity of the
+            whole data with what the coalition leaves of it.
 
     Example:
         >>> import torch
@@ -182,10 +191,7 @@ class DataLoaderAttribution(Attribution):
     """
 
     def __init__(self, attr_method: PerturbationAttribution) -> None:
-        if type(attr_method) not in SUPPORTED_METHODS:
-            names = sorted(m.__name__ for m in SUPPORTED_METHODS)
-            message = f"Expected attr_method to be one of {', '.join(names)}, got {describe(attr_method)}."
-            raise InputError(message)
+        check_method(attr_method)
         super().__init__(attr_method.forward_func)
         self.attr_method = attr_method
 
@@ -202,7 +208,10 @@ class DataLoaderAttribution(Attribution):
         show_progress: bool = False,
         return_input_shape: bool = True,
         *,
-        n_samples: Samples = 25,
+        n_samples: Samples | None = None,
+        sliding_window_shapes: Any = None,
+        strides: Any = None,
+        groups: Hierarchy | None = None,
         generator: torch.Generator | None = None,
         seed: int | None = None,
     ) -> Any:
@@ -219,12 +228,17 @@ class DataLoaderAttribution(Attribution):
             perturbations_per_pass: perturbations that share a traversal of the data.
             show_progress: whether to draw a progress bar, of batches.
             return_input_shape: whether values are spread over elements, or returned as a matrix ``(n, M)``.
-            n_samples: of sampling methods: orders (ShapleyValueSampling) or coalitions (KernelShap), or ``"auto"``.
+            n_samples: of sampling methods: orders (ShapleyValueSampling, OwenValues) or coalitions (KernelShap, Lime), or
+                ``"auto"``; None for 25, and for exact Owen values.
+            sliding_window_shapes: of Occlusion: window shape without the batch, or a tuple of them.
+            strides: of Occlusion, as for :meth:`Occlusion.attribute`.
+            groups: of OwenValues: the hierarchy of features.
             generator: source of randomness; None for torch's global one.
             seed: or a seed for a generator of its own.
 
         Returns:
             A tuple with a tensor ``(n, *)`` per element of role 0, for a metric of ``n`` elements; or a matrix ``(n, M)``.
+            A tuple of these results when the representation of Lime's model is a tuple.
 
         Raises:
             InputError: when roles, baselines or masks do not fit the batches.
@@ -237,58 +251,52 @@ class DataLoaderAttribution(Attribution):
         game = _LoaderGame(self.forward_func, dataloader, input_roles, reduce, to_metric, perturbations_per_pass)
         with torch.no_grad(), _bar(game, self._label(show_progress), dataloader) as bar:
             samples = game.look()
-            features = _features(feature_mask, samples)
-            game.features, game.bases = features, self._bases(features, baselines, samples, source)
-            body, count = self._estimator(features.players, n_samples, source)
+            options = Options(feature_mask, sliding_window_shapes, strides, groups, n_samples, source)
+            features = features_of(self.attr_method, options, samples)
+            game.features, game.fill = features, self._fill(features, baselines, samples, source)
+            game.measured = isinstance(self.attr_method, Lime)
+            body, count = estimator_of(self.attr_method, features.players, options, game.products)
             bar.expect(count, perturbations_per_pass)
-            estimate = play(body, game)
+            found = play(body, game)
         dtype = result_dtype(game.dtype)
-        if not return_input_shape:
-            return estimate.values.T.to(dtype).to(samples[0].device)
-        return tuple(
-            p.to(dtype).to(t.device) for p, t in zip(features.spread(estimate.values, 1), samples, strict=True)
-        )
+
+        def shaped(values: Tensor) -> Any:
+            if not return_input_shape:
+                return values.T.to(dtype).to(samples[0].device)
+            parts = features.spread(values, 1)
+            return tuple(p.to(dtype).to(t.device) for p, t in zip(parts, samples, strict=True))
+
+        return tuple(shaped(values) for values in found) if isinstance(found, tuple) else shaped(found)
 
     def attribute_future(self) -> None:
         """Not offered: raises NotImplementedError."""
         message = "attribute_future is not implemented for DataLoaderAttribution."
         raise NotImplementedError(message)
 
-    def _bases(
-        self, features: Groups, baselines: Any, samples: tuple[Tensor, ...], source: torch.Generator | None
-    ) -> Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    def _fill(
+        self, features: Features, baselines: Any, samples: tuple[Tensor, ...], source: torch.Generator | None
+    ) -> Callable[[tuple[Tensor, ...]], Ready]:
         """What absent features become in a batch."""
-        if isinstance(self.attr_method, FeaturePermutation):
-            return lambda tensors: permuted_features(features, tensors, len(tensors[0]), source)
+        method = self.attr_method
+        if isinstance(method, FeaturePermutation) and isinstance(features, Groups):
+            if method.perm_func is not permute_rows:
+                function = method.perm_func
+                return lambda _: PermutedByFunction(function)
+            return lambda tensors: ConstantReady(permuted_features(features, tensors, len(tensors[0]), source))
         entries = baselines if isinstance(baselines, tuple) or baselines is None else (baselines,)
         fixed = parse_baselines(entries, _as_inputs(samples))
-        return lambda tensors: tuple(b.to(t.device) for b, t in zip(fixed, tensors, strict=True))
+        return lambda tensors: ConstantReady(tuple(b.to(t.device) for b, t in zip(fixed, tensors, strict=True)))
 
-    def _estimator(
-        self, players: int, n_samples: Samples, source: torch.Generator | None
-    ) -> tuple[Estimator[Estimate], int | None]:
-        """The method's estimator, and how many coalitions it will ask for when that is known."""
-        if isinstance(self.attr_method, FeatureAblation):
-            return leave_one_out(players), players + 1
-        if isinstance(self.attr_method, ShapleyValues):
-            return exact_shapley(players), 2**players
-        stopping = parse_stopping(n_samples, None, None)
-        if isinstance(self.attr_method, KernelShap):
-            return paired_regression(players, stopping, "leverage", source), stopping.samples
-        draw = global_orders(players) if source is None else seeded_orders(players, source)
-        return random_orders(players, draw, stopping, source is not None), None
+
+def _products(given: tuple[Tensor, ...], perturbed: tuple[Tensor, ...]) -> Tensor:
+    """The inner products x·x, x·y and y·y of a batch and its perturbed form, ``(3,)``."""
+    x, y = (torch.cat([t.reshape(-1).to("cpu", torch.float64) for t in part]) for part in (given, perturbed))
+    return torch.stack([x @ x, x @ y, y @ y])
 
 
 def _as_inputs(samples: tuple[Tensor, ...]) -> Inputs:
     names = tuple(f"element {i}" for i in range(len(samples)))
     return Inputs(samples, names, "tuple")
-
-
-def _features(feature_mask: Any, samples: tuple[Tensor, ...]) -> Groups:
-    """Features of the elements that are attributed; masks have one row."""
-    entries = (None,) * len(samples) if feature_mask is None else feature_mask
-    entries = entries if isinstance(entries, tuple) else (entries,)
-    return groups_of(entries, samples, _as_inputs(samples).names)
 
 
 def check_roles(input_roles: Sequence[int] | None, count: int) -> tuple[int, ...]:

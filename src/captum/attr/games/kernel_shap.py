@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum.attr.games.game import Game
-from captum.attr.games.lime import Lime, count_models, default_from_interp_rep_transform, finish
+from captum.attr.games.lime import Lime, count_models, default_from_interp_rep_transform, finish, hooked
 from captum.attr.games.play import HOST, everyone, nobody, play
 from captum.attr.games.regression import paired_regression
 from captum.attr.games.setting import at_inputs, progress
@@ -124,7 +124,7 @@ class KernelShap(Lime):
         stopping = parse_stopping(n_samples, tol, max_evals)
         source = parse_generator(generator, seed)
         setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
-        if self._overridden():
+        if overridden(self):
             ours = sampling == "leverage" and adjusted and source is None and tol is None and max_evals is None
             if not ours or stopping.samples is None or return_std_error:
                 message = (
@@ -168,23 +168,6 @@ class KernelShap(Lime):
         values, errors = (finish(setting, game, t.T, return_input_shape) for t in (estimate.values, estimate.errors))
         return (values, errors) if return_std_error else values
 
-    def _overridden(self) -> bool:
-        """Whether a subclass, or somebody on this object, replaced a part: then samples are drawn as it says."""
-        changed = type(self)._attribute_kwargs is not Lime._attribute_kwargs
-        for name, method in (
-            ("perturb_func", "kernel_shap_perturb_generator"),
-            ("similarity_func", "kernel_shap_similarity_kernel"),
-        ):
-            own = getattr(KernelShap, method)
-            if method in vars(self) and getattr(getattr(self, name), "__func__", None) is own:
-                setattr(self, name, vars(self)[method])
-            changed = changed or getattr(getattr(self, name), "__func__", None) is not own
-        return (
-            changed
-            or self.interpretable_model is not self._own_model
-            or self.from_interp_rep_transform is not default_from_interp_rep_transform
-        )
-
     def kernel_shap_similarity_kernel(self, _: Any, __: Any, interpretable_sample: Tensor, **kwargs: Any) -> Tensor:
         """Weight of a coalition: very large for the full and the empty one, else 1, as sizes are drawn by the kernel.
 
@@ -214,6 +197,24 @@ class KernelShap(Lime):
         sizes = kwargs.get("num_select_distribution") or _sizes(players)
         while True:
             yield _one(players, sizes).long().to(first.device)
+
+
+def overridden(method: KernelShap) -> bool:
+    """Whether a subclass, or somebody on this object, replaced a part: then samples are drawn as it says."""
+    changed = hooked(method)
+    for name, source in (
+        ("perturb_func", "kernel_shap_perturb_generator"),
+        ("similarity_func", "kernel_shap_similarity_kernel"),
+    ):
+        own = getattr(KernelShap, source)
+        if source in vars(method) and getattr(getattr(method, name), "__func__", None) is own:
+            setattr(method, name, vars(method)[source])
+        changed = changed or getattr(getattr(method, name), "__func__", None) is not own
+    return (
+        changed
+        or method.interpretable_model is not vars(method).get("_own_model")
+        or method.from_interp_rep_transform is not default_from_interp_rep_transform
+    )
 
 
 def _resumed(body: Any, full: Tensor) -> Any:

@@ -31,6 +31,8 @@ __all__ = [
     "get_exp_kernel_similarity_function",
 ]
 
+#: The method by which subclasses run the samples themselves.
+HOOK = "_attribute_kwargs"
 #: Coefficients ``(R, M)`` of R models; several such tensors when a model's representation is a tuple.
 Fits = Tensor | tuple[Tensor, ...]
 
@@ -154,7 +156,7 @@ class Lime(LimeBase):
             OutputError: when the output is neither one number per example nor one for the batch.
         """
         source = parse_generator(generator, seed)
-        kernel = self._own_kernel()
+        kernel = own_kernel(self)
         if kernel is None:
             if source is not None:
                 message = "A generator or seed needs the class's own perturb_func and an exponential similarity."
@@ -176,17 +178,6 @@ class Lime(LimeBase):
         with progress(game, self._label(show_progress), count + 1):
             rows = self._fit_rows(game, kernel, count, source)
         return finish(setting, game, rows, return_input_shape)
-
-    def _own_kernel(self) -> ExponentialKernel | None:
-        """The similarity when nothing that draws and weighs samples is a user's, so that they can be scored together."""
-        kernel = self.similarity_func
-        own = (
-            self.perturb_func is default_perturb_func
-            and self.from_interp_rep_transform is default_from_interp_rep_transform
-            and self.perturb_interpretable_space
-            and type(self)._attribute_kwargs is Lime._attribute_kwargs
-        )
-        return kernel if own and isinstance(kernel, ExponentialKernel) and type(kernel) is ExponentialKernel else None
 
     def _attribute_kwargs(
         self,
@@ -232,7 +223,7 @@ class Lime(LimeBase):
         """Coefficients ``(B, M)`` from coalitions that are scored together."""
         models = count_models(game, game(everyone(game.players)))
         joint = models != game.batch
-        drawn = [self._coalitions(count, game.players, source) for _ in range(models if source is None else 1)]
+        drawn = [flip_coins(count, game.players, source) for _ in range(models if source is None else 1)]
         coalitions = drawn[0] if len(drawn) == 1 else torch.stack(drawn, 1)
         scores = game(coalitions)
         weights = similarities(kernel, game, coalitions, joint and game.batch > 1)
@@ -243,14 +234,6 @@ class Lime(LimeBase):
             parts = (design.to(dtype), scores[:, row].to(dtype), weights[:, row].to(dtype))
             fits.append(fit_model(self.interpretable_model, *parts))
         return merged(fits)
-
-    @staticmethod
-    def _coalitions(count: int, players: int, source: torch.Generator | None) -> Tensor:
-        """Coin flips, bool ``(count, M)``; from the global stream also what a fit takes from it."""
-        flips = torch.bernoulli(torch.full((count, players), 0.5, device="cpu"), generator=source).bool()
-        if source is None:
-            spend_fit(players)
-        return flips
 
     def _user_rows(
         self,
@@ -300,6 +283,31 @@ class _RowOf:
         else:
             rows = Rows(self._rows.batch, self._rows.index.expand(len(values[0])))
         return self._score(values, rows)
+
+
+def hooked(method: Lime) -> bool:
+    """Whether a subclass runs the samples itself."""
+    return getattr(type(method), HOOK) is not getattr(Lime, HOOK)
+
+
+def own_kernel(method: Lime) -> ExponentialKernel | None:
+    """The similarity when nothing that draws and weighs samples is a user's, so that they can be scored together."""
+    kernel = method.similarity_func
+    own = (
+        method.perturb_func is default_perturb_func
+        and method.from_interp_rep_transform is default_from_interp_rep_transform
+        and method.perturb_interpretable_space
+        and not hooked(method)
+    )
+    return kernel if own and isinstance(kernel, ExponentialKernel) and type(kernel) is ExponentialKernel else None
+
+
+def flip_coins(count: int, players: int, source: torch.Generator | None) -> Tensor:
+    """Coalitions, bool ``(count, M)``; from the global stream also what a fit takes from it."""
+    flips = torch.bernoulli(torch.full((count, players), 0.5, device="cpu"), generator=source).bool()
+    if source is None:
+        spend_fit(players)
+    return flips
 
 
 def count_models(game: Game, full: Tensor) -> int:

@@ -44,7 +44,7 @@ def permute_rows(x: Tensor, feature_mask: Tensor) -> Tensor:
 _permute_feature = permute_rows  # the name under which earlier releases kept the default
 
 
-class _PermutedByFunction(Ready):
+class PermutedByFunction(Ready):
     """Features as the user's function leaves them; it sees the whole batch, one feature at a time."""
 
     whole = True
@@ -164,7 +164,7 @@ class FeaturePermutation(FeatureAblation):
         if generator is not None:
             message = "A perm_func draws its own permutations: pass it the generator, not attribute()."
             raise InputError(message)
-        return _PermutedByFunction(self.perm_func)
+        return PermutedByFunction(self.perm_func)
 
 
 class LayerFeaturePermutation(LayerAttribution, FeaturePermutation):

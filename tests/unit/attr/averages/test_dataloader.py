@@ -121,7 +121,7 @@ def test_what_does_not_fit() -> None:
     loader = DataLoader(TensorDataset(X, Y), batch_size=3)
     over = attr.DataLoaderAttribution(attr.FeatureAblation(loss))
     with pytest.raises(InputError, match="attr_method"):
-        attr.DataLoaderAttribution(attr.Occlusion(loss))
+        attr.DataLoaderAttribution(attr.Saliency(loss))
     for roles in ((0,), (1, 2), (0, 5)):
         with pytest.raises(InputError, match="input_roles"):
             over.attribute(loader, roles)

@@ -1,0 +1,149 @@
+"""How perturbation methods are played over a loader: which can be, their features and their estimators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum._engine.values import describe
+from captum.attr.base import LayerAttribution, NeuronAttribution, PerturbationAttribution
+from captum.attr.games.ablation import FeatureAblation
+from captum.attr.games.exact import Hierarchy, OwenPlan, check_hierarchy, exact_owen, exact_shapley
+from captum.attr.games.features import Features, groups_of
+from captum.attr.games.kernel_shap import KernelShap, overridden
+from captum.attr.games.lime import Fits, Lime, flip_coins, merged, own_kernel
+from captum.attr.games.marginals import global_orders, hierarchical_orders, leave_one_out, random_orders, seeded_orders
+from captum.attr.games.occlusion import Occlusion
+from captum.attr.games.permutation import FeaturePermutation
+from captum.attr.games.play import Estimate, Estimator, everyone
+from captum.attr.games.regression import paired_regression
+from captum.attr.games.shapley import OwenValues, ShapleyValues, ShapleyValueSampling
+from captum.attr.games.similarity import ExponentialKernel
+from captum.attr.games.stopping import Samples, parse_stopping
+from captum.attr.games.surrogate import LimeBase, fit_model
+from captum.attr.games.windows import parse_windows
+from captum.errors import InputError
+
+#: Methods that are played over a loader; subclasses too, when they leave ``attribute`` as it is.
+SUPPORTED_METHODS = {
+    FeatureAblation, FeaturePermutation, KernelShap, Lime, Occlusion, OwenValues, ShapleyValueSampling, ShapleyValues,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a caller says about features and samples."""
+
+    feature_mask: Any
+    windows: Any
+    strides: Any
+    groups: Hierarchy | None
+    n_samples: Samples | None
+    source: torch.Generator | None
+
+
+def check_method(method: PerturbationAttribution) -> None:
+    """Require a method whose coalitions do not depend on one example."""
+    reason = _obstacle(method)
+    if reason is not None:
+        names = ", ".join(sorted(m.__name__ for m in SUPPORTED_METHODS))
+        message = f"Expected attr_method to be one of {names}, got {describe(method)}: {reason}."
+        raise InputError(message)
+
+
+def _obstacle(method: PerturbationAttribution) -> str | None:
+    """Why a method cannot be played over a loader."""
+    if isinstance(method, (LayerAttribution, NeuronAttribution)):
+        return "it changes or reads values of a layer, which batches of a loader do not hold"
+    base = next((kind for kind in type(method).__mro__ if kind in SUPPORTED_METHODS), None)
+    if base is None:
+        if isinstance(method, LimeBase):
+            return "its samples are made by functions of a single input, not by features that come and go"
+        return "it does not score coalitions of features"
+    if type(method).attribute is not getattr(base, "attribute"):  # noqa: B009  # the class is known at run time
+        return f"its class replaces {base.__name__}.attribute, which a loader does not call"
+    theirs = isinstance(method, Lime) and (
+        overridden(method) if isinstance(method, KernelShap) else not own_kernel(method)
+    )
+    return "its samples or weights are a user's functions of a single input" if theirs else None
+
+
+def features_of(method: PerturbationAttribution, options: Options, samples: tuple[Tensor, ...]) -> Features:
+    """Features of the elements that are attributed; masks have one row."""
+    if isinstance(method, Occlusion):
+        if options.feature_mask is not None or options.windows is None:
+            message = "Occlusion over a loader needs sliding_window_shapes and takes no feature_mask."
+            raise InputError(message)
+        return parse_windows(options.windows, options.strides, samples)
+    if options.windows is not None or options.strides is not None:
+        message = f"sliding_window_shapes and strides are for Occlusion, got {describe(method)}."
+        raise InputError(message)
+    mask = (None,) * len(samples) if options.feature_mask is None else options.feature_mask
+    names = tuple(f"element {i}" for i in range(len(samples)))
+    return groups_of(mask if isinstance(mask, tuple) else (mask,), samples, names)
+
+
+def estimator_of(
+    method: PerturbationAttribution, players: int, options: Options, products: Callable[[], list[Tensor]]
+) -> tuple[Estimator[Fits], int | None]:
+    """The method's estimator of values ``(M, n)``, and how many coalitions it will ask for when that is known.
+
+    Args:
+        method: the method.
+        players: number of features.
+        options: what the caller says.
+        products: the inner products of the data with the perturbed data, for the last coalitions that were scored.
+    """
+    if isinstance(method, OwenValues):
+        return _owen(players, options)
+    if options.groups is not None:
+        message = f"groups are for OwenValues, got {describe(method)}."
+        raise InputError(message)
+    if isinstance(method, FeatureAblation):
+        return _values(leave_one_out(players)), players + 1
+    if isinstance(method, ShapleyValues):
+        return _values(exact_shapley(players)), 2**players
+    stopping = parse_stopping(25 if options.n_samples is None else options.n_samples, None, None)
+    if isinstance(method, KernelShap):
+        return _values(paired_regression(players, stopping, "leverage", options.source)), stopping.samples
+    if isinstance(method, Lime):
+        kernel = own_kernel(method)
+        if stopping.samples is None or kernel is None:
+            message = "Lime over a loader takes a number of samples."
+            raise InputError(message)
+        coalitions = flip_coins(stopping.samples, players, options.source)
+        return _lime(method.interpretable_model, kernel, coalitions, products), stopping.samples + 1
+    draw = global_orders(players) if options.source is None else seeded_orders(players, options.source)
+    return _values(random_orders(players, draw, stopping, options.source is not None)), None
+
+
+def _owen(players: int, options: Options) -> tuple[Estimator[Fits], int | None]:
+    if options.groups is None:
+        message = "OwenValues over a loader needs groups."
+        raise InputError(message)
+    check_hierarchy(options.groups, players)
+    if options.n_samples is None:
+        plan = OwenPlan(options.groups, players)
+        return _values(exact_owen(plan)), len(plan.coalitions)
+    draw = hierarchical_orders(options.groups, options.source)
+    return _values(random_orders(players, draw, parse_stopping(options.n_samples, None, None), antithetic=True)), None
+
+
+def _values(body: Estimator[Estimate]) -> Estimator[Fits]:
+    return (yield from body).values
+
+
+def _lime(
+    model: Any, kernel: ExponentialKernel, coalitions: Tensor, products: Callable[[], list[Tensor]]
+) -> Estimator[Fits]:
+    """One fit per number of the metric; a coalition weighs as much as the whole data is like itself under it."""
+    full = yield everyone(coalitions.shape[1])
+    scores = yield coalitions
+    weights = kernel.of_products(*products())
+    fits = [fit_model(model, coalitions.float(), scores[:, i].float(), weights.float()) for i in range(full.shape[1])]
+    rows = merged(fits)
+    return tuple(part.T.double() for part in rows) if isinstance(rows, tuple) else rows.T.double()
