@@ -27,8 +27,8 @@ demo: $(VENV)/demo.stamp  ## explain a photo with a pretrained network; pictures
 test: $(VENV)/dev.stamp  ## every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-quick: $(VENV)/dev.stamp  ## the tests that are fast, in less than three minutes
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
+quick: $(VENV)/dev.stamp  ## the tests of single files, in less than three minutes: no laws, no oracles
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" tests/unit tests/golden tests/api tests/architecture
 
 check: $(VENV)/dev.stamp  ## format, lint, strict types, the rules of the house, doctests
 	$(BIN)/ruff format --check .
