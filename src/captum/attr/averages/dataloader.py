@@ -184,6 +184,7 @@ class DataLoaderAttribution(Attribution):
 
     Example:
         >>> import torch
+        >>> from captum.attr import FeatureAblation
         >>> loader = torch.utils.data.DataLoader(torch.arange(6.0).reshape(3, 2))
         >>> method = DataLoaderAttribution(FeatureAblation(lambda x: x.sum(1)))
         >>> method.attribute(loader, reduce=lambda total, out, _: out.sum() + (0 if total is None else total))
