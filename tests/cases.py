@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import captum.attr
+from captum.linear import ClosedFormLinearRegression
 from tests.subjects import SLOW, SPATIAL, Subject
 
 LAWS = {
@@ -224,6 +225,13 @@ _ROWS = (
          breaks={"symmetry": "orders are sampled", **_FORWARD}),
     _row("KernelShap", baselines="point", options={"n_samples": 9}, chunk=_PPE, random=True,
          breaks={"symmetry": _DRAWN, "dummy": _DRAWN, **_FORWARD}),
+    _row("Lime", baselines="point", settings={"interpretable_model": ClosedFormLinearRegression()},
+         options={"n_samples": 24}, chunk=_PPE, random=True,
+         breaks={"completeness": "a local fit does not add up", "symmetry": _DRAWN, "dummy": _DRAWN, "rows": _BATCH,
+                 "growth": "the last fitted model stays in the caller's interpretable model", **_FORWARD}),
+    _row("LayerFeaturePermutation", place="layer", chunk=_PPE, random=True,
+         breaks={"completeness": _ALONE, "symmetry": _NOISE, "dummy": "a row may keep its own value", "rows": _OTHERS,
+                 "mixing": _OTHERS, **_FORWARD}),
     _row("LayerFeatureAblation", place="layer", chunk=_PPE, breaks={"completeness": _ALONE, **_FORWARD}),
     _row("NeuronFeatureAblation", place="neuron", targeted=False, baselines="point", chunk=_PPE,
          breaks={"completeness": _ALONE, **_FORWARD}),

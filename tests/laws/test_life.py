@@ -140,6 +140,7 @@ def test_public_facts(case: Case) -> None:
         "NeuronGradient",
         "InternalInfluence",
         "KernelShap",
+        "Lime",
         "LayerGradCam",
         "GuidedBackprop",
         "Deconvolution",

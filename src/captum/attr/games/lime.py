@@ -13,7 +13,7 @@ from captum._engine.values import parse_inputs
 from captum.attr.games.features import Groups, parse_masks
 from captum.attr.games.fills import ConstantReady, Fill
 from captum.attr.games.game import Game
-from captum.attr.games.play import everyone
+from captum.attr.games.play import HOST, everyone
 from captum.attr.games.setting import Setting, at_inputs, progress
 from captum.attr.games.similarity import ExponentialKernel, get_exp_kernel_similarity_function, similarities
 from captum.attr.games.stopping import parse_generator, parse_stopping
@@ -210,7 +210,7 @@ class Lime(LimeBase):
         is_inputs_tuple: bool,
     ) -> Any:
         """Coefficients of one model written on the elements of their features, for subclasses."""
-        values = torch.as_tensor(coefs).detach().reshape(num_interp_features)
+        values = torch.as_tensor(coefs, device=_device(coefs)).detach().reshape(num_interp_features)
         parts = tuple(
             values.to(x.device)[m.to(x.device)]
             .expand(1, *x.shape[1:])
@@ -331,7 +331,11 @@ def merged(found: list[Any]) -> Fits:
 
 def _matrix(parts: Iterable[Any]) -> Tensor:
     """One row per part, a tensor or an array."""
-    return torch.cat([torch.as_tensor(part).detach().reshape(1, -1) for part in parts])
+    return torch.cat([torch.as_tensor(part, device=_device(part)).detach().reshape(1, -1) for part in parts])
+
+
+def _device(part: Any) -> torch.device:
+    return part.device if isinstance(part, Tensor) else HOST
 
 
 def finish(setting: Setting, game: Game, rows: Fits, return_input_shape: bool) -> Any:

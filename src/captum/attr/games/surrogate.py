@@ -18,6 +18,7 @@ from captum.attr.base import PerturbationAttribution
 from captum.attr.games.features import Groups
 from captum.attr.games.fills import ConstantReady
 from captum.attr.games.game import Game, RawScore
+from captum.attr.games.play import HOST
 from captum.attr.games.setting import Setting, at_inputs, check_per_eval, progress
 from captum.attr.games.stopping import parse_stopping
 from captum.errors import CaptumWarning, InputError, OutputError
@@ -57,7 +58,7 @@ def fit_model(model: Any, samples: Tensor, scores: Tensor, weights: Tensor) -> A
     The global stream is as before; :func:`spend_fit` moves it on.
     """
     data = TensorDataset(samples, scores, weights)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), HOST:
         model.fit(DataLoader(data, batch_size=len(samples)))
         return model.representation()
 
@@ -175,7 +176,9 @@ class LimeBase(PerturbationAttribution):
                 numbers = torch.arange(len(block), device="cpu")[:, None]
                 scores += [one_score(game, game(n)) for n in (numbers[:1], numbers[1:]) if len(n)]
                 samples += [interpretable for interpretable, _, _ in block]
-                weights += [torch.as_tensor(weight).detach().reshape(-1)[:1].double().cpu() for _, _, weight in block]
+                weights += [
+                    torch.as_tensor(weight, device="cpu").detach().reshape(-1)[:1].double() for _, _, weight in block
+                ]
         if not samples:
             message = "perturb_func gave no samples."
             raise InputError(message)
