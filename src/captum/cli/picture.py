@@ -56,7 +56,8 @@ def draw(order: Order, subject: Subject, request: Request, explanation: Explanat
         The figure; where the result has no places in the photo, the explanation's own picture.
     """
     photo = seen(order, subject, explanation)
-    patch = 1 if _BY_REGION & set(request.own) else _patch(explanation)
+    by_region = bool(_BY_REGION & set(request.own))
+    patch = 1 if by_region else _patch(explanation)
     values = heat(explanation, (photo.shape[0], photo.shape[1]), patch)
     if values is None:
         return explanation.plot()
@@ -65,7 +66,7 @@ def draw(order: Order, subject: Subject, request: Request, explanation: Explanat
     figure.set_layout_engine("compressed")
     left, right = figure.subplots(1, 2)
     left.imshow(photo)
-    ends = ("against", "0", "for") if request.method.multiplies_by_inputs else ("−", "0", "+")
+    ends = ("against", "0", "for") if by_region or request.method.multiplies_by_inputs else ("−", "0", "+")
     _overlay(right, photo, values, figure, _Look(0.5 if patch > 1 else 1.0, ends))
     for axes in (left, right):
         axes.set_axis_off()
