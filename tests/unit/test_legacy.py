@@ -27,8 +27,6 @@ LANGUAGE = [
 
 # Home, or home:name, of what is not built yet -> what it waits for. An entry goes when its room lands: the test says so.
 NOT_YET = {
-    "captum.attr.backprop.lrp:SUPPORTED_LAYERS_WITH_RULES": "LRP by operators may list its layers or drop the names",
-    "captum.attr.backprop.lrp:SUPPORTED_NON_LINEAR_LAYERS": "the same",
     "captum.attr.text.llm": "language models",
     "captum.attr.text.llm_gradient": "language models",
     "captum.concept": "concepts",

@@ -213,8 +213,7 @@ class AtInputs(Function):
         picked = rows.pick_list(picked) if isinstance(picked, list) else picked
         constants = tuple(rows.pick_constant(c) for c in self.score.constants)
         grads = function(self.score.forward, variables, picked, constants or None)
-        with torch.no_grad():
-            return self.value(points, rows), tuple(grads)
+        return torch.full((rows.count,), torch.nan, device="cpu"), tuple(grads)  # such a function tells no scores
 
     def _at_own_inputs(self, rows: Rows, create_graph: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
         """A function without parameters closes over its inputs: the only point is there, and the inputs are the leaves."""

@@ -14,6 +14,7 @@ from captum._engine.sweep import Sweep, check_limit
 from captum.attr.base import GradientAttribution, completeness_gap
 from captum.attr.paths.integral import Tensors, points_on_path, precise
 from captum.attr.paths.quadrature import check_steps
+from captum.errors import InputError
 from captum.log import log_usage
 
 __all__ = ["IDGI"]
@@ -92,6 +93,9 @@ class IDGI(GradientAttribution):
         """
         check_steps(n_steps, "riemann_left")
         function = self._at_inputs(inputs, target, additional_forward_args, embedding_reduce)
+        if function.gradient_func is not None:
+            message = "IDGI needs the scores along the path, which a gradient_func of your own does not tell."
+            raise InputError(message)
         start, end = function.baseline_values(baselines), function.end(create_graph)
         nodes = torch.linspace(0, 1, n_steps + 1, dtype=torch.float64, device="cpu")
         function.tune()
