@@ -119,6 +119,16 @@ class Case:
             kwargs["baselines"] = subject.baselines
         if self.baselines == "cloud":
             kwargs["baselines"] = subject.cloud
+        inputs = subject.inputs
+        if (
+            self.takes("feature_mask")
+            and isinstance(inputs, torch.Tensor)
+            and inputs.dim() == 4
+            and inputs.shape[1:].numel() > 1000
+        ):
+            kwargs["feature_mask"] = _blocks(inputs)
+        if self.takes("layer_mask") and subject.name == "resnet18":
+            kwargs["layer_mask"] = torch.arange(512).reshape(1, 512, 1, 1) // 32
         return kwargs
 
     def run(self, subject: Subject, /, *, model: Callable[..., object] | None = None, **changes: object) -> object:
@@ -134,6 +144,12 @@ class Case:
         kwargs = {**self.arguments(subject), **changes}
         attribute: Callable[..., object] = getattr(method, "attribute")  # noqa: B009 - the class is known at run time
         return attribute(subject.inputs, **kwargs)
+
+
+def _blocks(images: torch.Tensor, side: int = 6) -> torch.Tensor:
+    """A mask of ``side × side`` blocks over images, since thousands of single pixels would be scored one by one."""
+    rows, columns = (torch.arange(size) * side // size for size in images.shape[-2:])
+    return (rows[:, None] * side + columns).expand(1, 1, *images.shape[-2:])
 
 
 _GRADIENT = "a gradient knows no second point"
@@ -277,8 +293,11 @@ def keeping(law: str, **only: object) -> list[object]:
     return [pytest.param(case, id=case.name) for case in rows(law, **only)]  # type: ignore[arg-type]
 
 
-#: A map of tokens is no image; and what a norm leaves of a gradient sums to zero over the embedding.
-_DEGENERATE = {("GuidedGradCam", "vit"), ("GuidedBackprop", "bert")}
+#: Multipliers of parts that nearly cancel grow with depth until rounding wins; the method warns with the size of the gap.
+_DEEP = ("DeepLift(reveal_cancel)", "resnet18")
+#: A map of tokens is no image; untrained, no place of the last map speaks for the class; and what a norm leaves of a
+#: gradient sums to zero over the embedding.
+_DEGENERATE = {("GuidedGradCam", "vit"), ("GuidedBackprop", "bert"), ("GuidedGradCam", "resnet18"), _DEEP}
 
 
 def pairs(law: str, *names: str, **only: object) -> list[object]:
