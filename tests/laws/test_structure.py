@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from captum import attr
-from captum.errors import CaptumWarning
+from captum.errors import CaptumWarning, InputError
 from tests.cases import CASES, Case, keeping
 from tests.models import TwoInputs, model_named
 from tests.subjects import drawn, subject
@@ -167,12 +167,14 @@ def test_any_callable_will_do(case: Case) -> None:
 
 @pytest.mark.parametrize("name", ["Saliency", "InputXGradient"])
 def test_a_function_without_parameters_is_called_without(name: str) -> None:
-    """Contract 1.1: a closure over its own inputs, so it does not read the ones given."""
-    x = drawn(2, 3)
+    """Contract 1.1: a closure over its own inputs is differentiated by them, or refused, never explained as constant."""
+    x = drawn(2, 3).requires_grad_()
+    values = getattr(attr, name)(lambda: (x * x).sum(1)).attribute(x)
+    torch.testing.assert_close(values, 2 * x.detach() * (x.detach() if name == "InputXGradient" else x.detach().sign()))
+    still = drawn(2, 3)
     weight = torch.ones((), requires_grad=True)
-    with pytest.warns(CaptumWarning, match="does not use"):
-        values = getattr(attr, name)(lambda: (weight * x * 2).sum(1)).attribute(x)
-    assert torch.equal(values, torch.zeros_like(x))
+    with pytest.raises(InputError, match="closure"):
+        getattr(attr, name)(lambda: (weight * still * 2).sum(1)).attribute(still)
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 4), (5,), (2, 1, 3, 2)])
