@@ -293,7 +293,7 @@ def keeping(law: str, **only: object) -> list[object]:
     return [pytest.param(case, id=case.name) for case in rows(law, **only)]  # type: ignore[arg-type]
 
 
-#: Multipliers of parts that nearly cancel grow with depth until rounding wins; the method warns with the size of the gap.
+#: Open: on this deep untrained net the attributions miss the score, and the method warns with the size of the gap.
 _DEEP = ("DeepLift(reveal_cancel)", "resnet18")
 #: A map of tokens is no image; untrained, no place of the last map speaks for the class; and what a norm leaves of a
 #: gradient sums to zero over the embedding.

@@ -26,6 +26,12 @@ Reduce = Literal["sum"] | None
 GradientFunction = Callable[..., tuple[Tensor, ...]]
 
 
+_CLOSURE = (
+    "A forward function without parameters is a closure over its inputs: it can only be differentiated there, by inputs that "
+    "require gradients. Give it the inputs as parameters: lambda x: …"
+)
+
+
 class Function(ABC):
     """F(variable) for the rows of one call: the score as a function of the value at a place.
 
@@ -74,6 +80,8 @@ class Function(ABC):
 
     def plan(self, limit: int | None) -> Plan:
         """Rows per forward pass for this function."""
+        if self.score.nothing:
+            raise InputError(_CLOSURE)
         if any(len(v) != self.batch for v in self.values):
             shapes = [tuple(v.shape) for v in self.values]
             message = f"Expected inputs whose dim 0 is the batch of {self.batch} throughout, got shapes {shapes}."
@@ -186,7 +194,7 @@ class AtInputs(Function):
         if self.gradient_func is not None:
             return self._by_user(self.gradient_func, points, rows)
         if self.score.nothing:
-            return self._at_own_inputs(rows, create_graph)
+            return self._at_own_inputs(points, rows, create_graph)
         if self.layout is None or create_graph:
             return super().value_and_gradients(points, rows, create_graph=create_graph)
         parent = super().value_and_gradients
@@ -215,15 +223,14 @@ class AtInputs(Function):
         grads = function(self.score.forward, variables, picked, constants or None)
         return torch.full((rows.count,), torch.nan, device="cpu"), tuple(grads)  # such a function tells no scores
 
-    def _at_own_inputs(self, rows: Rows, create_graph: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _at_own_inputs(
+        self, points: tuple[Tensor, ...], rows: Rows, create_graph: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """A function without parameters closes over its inputs: the only point is there, and the inputs are the leaves."""
         variables = self.inputs.tensors
-        if rows.index is not None or not all(v.requires_grad for v in variables):
-            message = (
-                "A forward function without parameters is a closure over its inputs: it can only be differentiated there, by "
-                "inputs that require gradients. Give it the inputs as parameters: lambda x: …"
-            )
-            raise InputError(message)
+        there = all(p is v for p, v in zip(points, variables, strict=False))
+        if rows.index is not None or not there or not all(v.requires_grad for v in variables):
+            raise InputError(_CLOSURE)
         with torch.enable_grad():
             values = self.score(variables, rows)
             return values, differentiate(values, variables, self.names, create_graph=create_graph)

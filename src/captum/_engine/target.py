@@ -5,7 +5,6 @@ What a target may be is said once, in ``docs/conventions.md``; the table of form
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -204,6 +203,3 @@ def argmax_of(output: Tensor) -> Tensor:
         message = f"target='argmax' needs an output (B, classes); the output is {tuple(output.shape)}: pass {FORMS}."
         raise TargetError(message)
     return output.detach().argmax(1)
-
-
-TargetFunction = Callable[[Any], Tensor]

@@ -69,8 +69,9 @@ def test_a_closure_is_differentiated_at_its_own_inputs() -> None:
     torch.testing.assert_close(Saliency(lambda: (x**2).sum(1)).attribute(x), want)
     bound = functools.partial(lambda y: (y**2).sum(1), x)
     torch.testing.assert_close(Saliency(bound).attribute(x), want)
-    with pytest.raises(InputError, match="closure"):
-        IntegratedGradients(lambda: (x**2).sum(1)).attribute(x)
+    for steps in (1, 50):
+        with pytest.raises(InputError, match="closure"):
+            IntegratedGradients(lambda: (x**2).sum(1)).attribute(x, n_steps=steps)
     plain = torch.ones(2, 3)
     with pytest.raises(InputError, match="closure"):
         Saliency(lambda: (plain**2).sum(1)).attribute(plain)

@@ -288,9 +288,9 @@ class NormRule(PropagationRule):
 class PassRule(PropagationRule):
     """pass: relevance in = relevance out, for operators whose input and output have one shape."""
 
-    def groups(self, x: Tensor, affine: Affine) -> list[Group]:
-        """Nothing is shared."""
-        raise NotImplementedError
+    def groups(self, x: Tensor, affine: Affine) -> list[Group]:  # noqa: ARG002  # nothing is shared
+        """None: relevance is passed on as a whole, by :meth:`propagate`."""
+        return []
 
     def propagate(self, x: Tensor, affine: Affine, relevance: Tensor) -> Tensor:  # noqa: ARG002  # the shape says enough
         """The relevance itself."""
