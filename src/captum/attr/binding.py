@@ -29,6 +29,8 @@ _HINTS = {
     "baselines": "a distribution of them, two rows or more",
     "groups": "nested lists of feature numbers",
 }
+#: ``explain`` has a ``method`` of its own, so it calls the quadrature of path methods by another name.
+_QUADRATURE, _OWN_NAME = "quadrature", "method"
 _TUNNEL = "captum.attr.averages.noise_tunnel:NoiseTunnel"
 
 
@@ -64,6 +66,7 @@ def bind(call: Call, question: Question, method: object) -> Bound:
     if built is None:
         built = _construct(row, call, rest)
     accepted = _parameters(built)
+    _name_quadrature(rest, accepted, row)
     passed: dict[str, object] = {"target": question.target} if "target" in accepted and row.reads_target else {}
     if call.additional_forward_args is not None:
         passed["additional_forward_args"] = call.additional_forward_args
@@ -141,6 +144,15 @@ def _construct(row: Method, call: Call, rest: dict[str, object]) -> object:
         first.append(_module(call.model, _needed(call.layer, row, "layer")))
     own = {name: rest.pop(name) for name in list(rest) if name in parameters}
     return cls(*first, **own)
+
+
+def _name_quadrature(rest: dict[str, object], accepted: Sequence[str], row: Method) -> None:
+    """Give ``quadrature=`` the name that the method has for it."""
+    if _QUADRATURE not in rest or _QUADRATURE in accepted:
+        return
+    if _OWN_NAME not in accepted:
+        _refuse_unknown([_QUADRATURE], accepted, row)
+    rest[_OWN_NAME] = rest.pop(_QUADRATURE)
 
 
 def _needed(value: object, row: Method, name: str) -> object:
@@ -245,11 +257,12 @@ def _parameters(method: object) -> list[str]:
     return [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD][1:]
 
 
-def _refuse_unknown(passed: Mapping[str, object], accepted: Sequence[str], row: Method) -> None:
+def _refuse_unknown(passed: Iterable[str], accepted: Sequence[str], row: Method) -> None:
     for name in passed:
         if name not in accepted:
-            close = difflib.get_close_matches(name, accepted, n=2, cutoff=0.6)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"it takes {', '.join(accepted)}"
+            known = [_QUADRATURE if one == _OWN_NAME else one for one in accepted]
+            close = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"it takes {', '.join(known)}"
             message = f"method {row.name!r} has no argument {name[:80]!r}: {hint}"
             raise InputError(message)
 
@@ -257,7 +270,8 @@ def _refuse_unknown(passed: Mapping[str, object], accepted: Sequence[str], row: 
 def described(call: Call, bound: Bound) -> dict[str, object]:
     """Return the arguments as a reader wants them: what the user chose, not what this module filled in."""
     hidden = {"target", "return_convergence_delta", "additional_forward_args", "nt_type", "stdevs", "show_progress"}
-    chosen = {name: plain(value) for name, value in bound.arguments.items() if name not in hidden}
+    spoken = {_OWN_NAME: _QUADRATURE}
+    chosen = {spoken.get(name, name): plain(value) for name, value in bound.arguments.items() if name not in hidden}
     if call.noise_tunnel:
         given = [str(key) for key in call.noise_tunnel] if is_mapping(call.noise_tunnel) else []
         names = ["nt_type", "stdevs", *given]

@@ -101,6 +101,7 @@ def explain(
         tokens: The tokens of the only row, or one list for each row.
         modality: ``"tabular"``, ``"text"``, ``"image"`` or ``"series"``, where the shape of the input does not tell.
         arguments: Further arguments of the method: ``n_steps``, ``internal_batch_size``, ``seed``, ``show_progress`` …
+            ``quadrature`` is what path methods call ``method``: ``"gausslegendre"``, ``"riemann_trapezoid"`` …
 
     Returns:
         The explanation; for a list of methods a dict of explanations by name.

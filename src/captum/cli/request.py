@@ -19,7 +19,8 @@ SMOOTHINGS = {
     "vargrad": "variance over noisy copies",
 }
 _SMOOTHING_ARGUMENTS = ("nt_samples", "nt_samples_batch_size", "seed", "stdevs")
-_SAID_OTHERWISE = ("inputs", "target", "method", "layer", "device_ids", "return_convergence_delta")
+_SPOKEN = {"method": "quadrature"}  # as captum.explain says it
+_SAID_OTHERWISE = ("inputs", "target", "layer", "device_ids", "return_convergence_delta")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Request:
     def own(self) -> tuple[str, ...]:
         """What the method itself may be given, when it is made and when it is asked."""
         making = list(inspect.signature(self.method.load()).parameters)[1:]
-        return tuple(name for name in (*making, *self.method.parameters()) if name not in _SAID_OTHERWISE)
+        names = (*making, *self.method.parameters())
+        return tuple(_SPOKEN.get(name, name) for name in names if name not in _SAID_OTHERWISE)
 
 
 def request(text: str) -> Request:
@@ -72,8 +74,8 @@ def request(text: str) -> Request:
 def settings(pairs: Iterable[str], **options: object) -> dict[str, object]:
     """Read ``KEY=VALUE`` pairs; a value is a Python literal, or else text. Options that are ``None`` are left out.
 
-    >>> settings(["n_steps=20", "method=riemann_trapezoid"], n_samples=None)
-    {'n_steps': 20, 'method': 'riemann_trapezoid'}
+    >>> settings(["n_steps=20", "quadrature=riemann_trapezoid"], n_samples=None)
+    {'n_steps': 20, 'quadrature': 'riemann_trapezoid'}
     """
     found = {name: value for name, value in options.items() if value is not None}
     for pair in pairs:

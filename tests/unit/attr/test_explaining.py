@@ -113,6 +113,19 @@ def test_ways_to_name_a_method(mlp: nn.Module, rows: Tensor, method: object) -> 
     assert torch.equal(e.attributions, IntegratedGradients(mlp).attribute(rows, target=0, n_steps=9))
 
 
+@pytest.mark.parametrize("noise", [None, {"nt_samples": 2, "stdevs": 0.0}])
+def test_quadrature_is_the_methods_own_method(mlp: nn.Module, rows: Tensor, noise: object) -> None:
+    e = explain(mlp, rows, target=0, quadrature="riemann_trapezoid", n_steps=4, noise_tunnel=noise)
+    plain = IntegratedGradients(mlp)
+    expected = plain.attribute(rows, target=0, method="riemann_trapezoid", n_steps=4)
+    assert torch.allclose(e.attributions, expected)
+    assert not torch.allclose(expected, plain.attribute(rows, target=0, n_steps=4), rtol=1e-3)
+    assert e.arguments["quadrature"] == "riemann_trapezoid"
+    layer = explain(mlp, rows, target=0, layer="0", quadrature="riemann_left", n_steps=4)
+    own = LayerIntegratedGradients(mlp, mlp[0]).attribute(rows, target=0, method="riemann_left", n_steps=4)
+    assert torch.equal(layer.attributions, own)
+
+
 def test_object_as_method_keeps_its_own_settings(mlp: nn.Module, rows: Tensor) -> None:
     e = explain(mlp, rows, IntegratedGradients(mlp, multiply_by_inputs=False), 0)
     expected = IntegratedGradients(mlp, multiply_by_inputs=False).attribute(rows, target=0)
@@ -220,6 +233,9 @@ def test_several_layers_give_a_list(mlp: nn.Sequential, rows: Tensor) -> None:
         ({"method": "salience"}, InputError, "did you mean 'saliency'"),
         ({"method": 3}, InputTypeError, "name, an attribution class"),
         ({"n_step": 5}, InputError, "did you mean n_steps"),
+        ({"quadrature": "simpson"}, InputError, "gausslegendre.*'simpson'"),
+        ({"quadratur": "riemann_left"}, InputError, "did you mean quadrature"),
+        ({"method": "saliency", "quadrature": "riemann_left"}, InputError, "no argument 'quadrature'"),
         ({"target": 9}, InputError, "0…3"),
         ({"feature_names": ["a", "b"]}, InputError, "2 names"),
         ({"feature_names": {"y": ["a"]}}, InputError, "'y'"),

@@ -67,6 +67,12 @@ def test_json_holds_what_the_library_computes(here: Path, capsys: pytest.Capture
     assert float(saved.attributions[..., :7].abs().sum()) == 0
 
 
+def test_the_quadrature_of_path_methods_can_be_set(here: Path) -> None:
+    assert explain(here, "--set", "quadrature=riemann_left", "--n-steps", "3", "--save") == 0
+    saved = captum.Explanation.load(here / "out" / "integrated_gradients")
+    assert saved.arguments["quadrature"] == "riemann_left"
+
+
 def test_layer_methods_take_the_last_convolution_or_the_named_layer(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
