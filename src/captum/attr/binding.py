@@ -160,7 +160,7 @@ def _needed(value: object, row: Method, name: str) -> object:
 
 
 def _missing(row: Method, name: str) -> NoReturn:
-    hint = _HINTS.get(name, f"see the documentation of {row.home.rpartition(':')[2]}")
+    hint = _HINTS.get(name, f"see the documentation of {row.class_name}")
     message = f"method {row.name!r} needs {name}=: {hint}"
     raise LayerError(message) if name == "layer" else InputError(message)
 

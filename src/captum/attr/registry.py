@@ -26,8 +26,8 @@ def find_method(name: str) -> Method:
     """Return the row of a method.
 
     Args:
-        name: A name in :data:`METHODS`; upper case, blanks and hyphens are forgiven, and so is the
-            class's name (``"IntegratedGradients"``).
+        name: A name in :data:`METHODS`; upper case, blanks and hyphens are forgiven, and so are the class's name
+            (``"IntegratedGradients"``) and the title (``"Guided Backpropagation"``).
 
     Returns:
         The row.
@@ -40,7 +40,7 @@ def find_method(name: str) -> Method:
     """
     plain = _plain(name)
     for row in METHODS.values():
-        if plain in (_plain(row.name), _plain(row.home.rpartition(":")[2])):
+        if plain in (_plain(row.name), _plain(row.class_name), _plain(row.title)):
             return row
     plains = {_plain(row.name): row.name for row in METHODS.values()}
     close = [plains[match] for match in difflib.get_close_matches(plain, plains, n=3, cutoff=0.5)]
@@ -55,7 +55,7 @@ def method_of(cls: type) -> Method | None:
     Args:
         cls: The class; a subclass of a listed class is a class of its own.
     """
-    named = (row for row in METHODS.values() if row.home.rpartition(":")[2] == cls.__name__)
+    named = (row for row in METHODS.values() if row.class_name == cls.__name__)
     return next((row for row in named if row.load() is cls), None)
 
 

@@ -16,6 +16,7 @@ from captum.cli.models import MODEL_FORMS
 from captum.errors import CaptumError
 
 if TYPE_CHECKING:
+    from captum.attr.registry import Method
     from captum.cli.models import Subject
     from captum.cli.run import Order
 
@@ -188,7 +189,7 @@ def _methods(options: argparse.Namespace) -> None:
 
     rows = list(METHODS.values())
     if options.json:
-        print(json.dumps([{"name": row.name, "kind": row.kind, "summary": row.summary} for row in rows], indent=2))
+        print(json.dumps([_row_as_json(row) for row in rows], indent=2))
         return
     width = max(len(row.name) for row in rows)
     headings = {
@@ -202,3 +203,7 @@ def _methods(options: argparse.Namespace) -> None:
             if row.kind == kind:
                 print(f"  {row.name:<{width}}  {row.summary}")
         print()
+
+
+def _row_as_json(row: Method) -> dict[str, str]:
+    return {"name": row.name, "title": row.title, "kind": row.kind, "summary": row.summary}

@@ -42,7 +42,7 @@ def write_page(outcome: Outcome) -> None:
         tag("title", title),
         tag("style", Markup(f"{STYLE}\n{_STYLE}")),
     )
-    links = [tag("li", tag("a", one.request.title, href=f"#{one.request.key}")) for one in outcome.findings]
+    links = [tag("li", tag("a", one.title, href=f"#{one.request.key}")) for one in outcome.findings]
     main = tag(
         "main",
         tag("h1", title),
@@ -87,10 +87,10 @@ def _section(finding: Finding) -> Markup:
         "Time": f"{number(explanation.seconds)} s",
     }
     shown = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts.items() if value]
-    alternative = f"The photo beside the map of {request.title}"
+    alternative = f"The photo beside the map of {finding.title}"
     return tag(
         "section",
-        tag("h2", request.title, id=request.key),
+        tag("h2", finding.title, id=request.key),
         tag("p", f"{request.meaning}.", class_="meaning"),
         tag("figure", tag("img", src=_inside(finding.picture.read_bytes()), alt=alternative)),
         tag("dl", *shown),

@@ -72,7 +72,8 @@ def draw(order: Order, subject: Subject, request: Request, explanation: Explanat
         axes.set_axis_off()
     about = f"“{shorten(target.name)}”, {target.probability:.0%}" if explanation.targets else "whatever the class"
     where = f", layer {explanation.layer}" if explanation.layer else ""
-    figure.suptitle(drawable(f"{request.title}: {about}{where}"), fontsize=13, color=INK, parse_math=False)
+    title = f"{request.title(order.settings)}: {about}{where}"
+    figure.suptitle(drawable(title), fontsize=13, color=INK, parse_math=False)
     spots = f" A spot sums {patch} × {patch} pixels." if patch > 1 else ""
     figure.supxlabel(drawable(f"{request.meaning}.{spots}"), fontsize=9, color=MUTED, parse_math=False)
     return figure

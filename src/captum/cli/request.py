@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from captum.attr.catalogue.titles import averaged, titled
 from captum.attr.registry import Method, find_method
 from captum.cli.models import Subject
 from captum.errors import InputError
@@ -35,10 +36,10 @@ class Request:
         """A name for files."""
         return f"{self.method.name}_{self.smoothing}" if self.smoothing else self.method.name
 
-    @property
-    def title(self) -> str:
-        """A name for readers."""
-        return f"{self.method.title} + {self.smoothing}" if self.smoothing else self.method.title
+    def title(self, given: Mapping[str, object]) -> str:
+        """A name for readers, when these arguments are given."""
+        variant = given.get("variant") if "variant" in self.own else None
+        return averaged(titled(self.method.class_name, variant), self.smoothing)
 
     @property
     def meaning(self) -> str:

@@ -80,6 +80,7 @@ class Finding:
     """What one method found, and the picture of it."""
 
     request: Request
+    title: str
     explanation: Explanation
     picture: Path
 
@@ -113,6 +114,7 @@ def _finding_as_json(finding: Finding) -> dict[str, object]:
     residual = explanation.residual
     return {
         "method": finding.request.method.name,
+        "title": finding.title,
         "smoothing": finding.request.smoothing,
         "layer": explanation.layer,
         "seconds": round(explanation.seconds, 3),
@@ -151,14 +153,15 @@ def carry_out(order: Order, subject: Subject, out: TextIO) -> Outcome:
     findings: list[Finding] = []
     with Progress(len(order.requests), out) as progress:
         for one in order.requests:
-            progress.begin(one.title)
+            title = one.title(order.settings)
+            progress.begin(title)
             explanation = _explain(order, subject, one, inputs, index, layer)
             picture = order.folder / f"{one.key}.png"
             draw(order, subject, one, explanation, target).savefig(picture, dpi=120)
             if order.save:
                 explanation.save(order.folder / one.key)
-            findings.append(Finding(one, explanation, picture))
-            progress.end(one.title, explanation.seconds)
+            findings.append(Finding(one, title, explanation, picture))
+            progress.end(title, explanation.seconds)
     page = order.folder / "index.html"
     outcome = Outcome(order, subject, tuple(predictions[:_TOP]), target, tuple(findings), page)
     write_page(outcome)

@@ -114,6 +114,23 @@ def table(rows: int = 1, **more: object) -> Explanation:
     )
 
 
+NAMED = [
+    ({}, "Integrated Gradients"),
+    ({"arguments": {"noise_tunnel": {"nt_type": "smoothgrad_sq"}}}, "Integrated Gradients + SmoothGrad-Squared"),
+    ({"method": "layer_grad_cam", "arguments": {"variant": "grad_cam++"}}, "Grad-CAM++ (layer)"),
+    ({"method": "layer_grad_cam", "arguments": {"variant": "grad_cam"}}, "Grad-CAM (layer)"),
+    ({"method": "MyOwn_method", "arguments": {"variant": "hires_cam"}}, "MyOwn method"),
+]
+
+
+@pytest.mark.parametrize(("more", "title"), NAMED)
+def test_headings_are_spelled_as_in_the_literature(more: dict[str, object], title: str) -> None:
+    explanation = table(**more)
+    assert f">{title}</h2>" in report([explanation])
+    figure = explanation.plot()
+    assert title in " ".join(text.get_text() for text in [*figure.texts, figure._suptitle] if text is not None)
+
+
 def tokens(words: tuple[str, ...], **more: object) -> Explanation:
     ids = torch.arange(len(words))[None]
     values = torch.linspace(-1.0, 1.0, len(words))[None]

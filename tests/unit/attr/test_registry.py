@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 import captum.attr
-from captum.attr.registry import METHODS, find_method, method_of
+from captum.attr.registry import METHODS, Method, find_method, method_of
 from captum.errors import InputError
 
 
@@ -55,11 +57,38 @@ def test_hopeless_name_lists_all() -> None:
     assert all(name in str(caught.value) for name in METHODS)
 
 
-def test_title_reads_as_words() -> None:
-    assert find_method("layer_grad_cam").title == "Layer Grad Cam"
-    assert find_method("saliency").title == "Saliency"
-    assert find_method("LRP").title == "LRP"
-    assert find_method("layer_lrp").title == "Layer LRP"
+TITLES = {
+    "saliency": "Saliency",
+    "input_x_gradient": "Input × Gradient",
+    "integrated_gradients": "Integrated Gradients",
+    "layer_integrated_gradients": "Integrated Gradients (layer)",
+    "idgi": "IDGI",
+    "layer_gradient_x_activation": "Gradient × Activation (layer)",
+    "layer_grad_cam": "Grad-CAM (layer)",
+    "internal_influence": "Internal Influence",
+    "neuron_conductance": "Conductance (neuron)",
+    "gradient_shap": "GradientSHAP",
+    "deep_lift": "DeepLIFT",
+    "layer_deep_lift_shap": "DeepLIFT SHAP (layer)",
+    "guided_grad_cam": "Guided Grad-CAM",
+    "neuron_guided_backprop": "Guided Backpropagation (neuron)",
+    "LRP": "LRP",
+    "layer_lrp": "LRP (layer)",
+    "lime": "LIME",
+    "kernel_shap": "KernelSHAP",
+    "shapley_value_sampling": "Shapley Value Sampling",
+}
+
+
+@pytest.mark.parametrize("name", TITLES)
+def test_titles_are_spelled_as_in_the_literature(name: str) -> None:
+    assert find_method(name).title == TITLES[name]
+
+
+@pytest.mark.parametrize("row", METHODS.values(), ids=lambda row: row.name)
+def test_every_title_is_in_words_and_finds_its_method(row: Method) -> None:
+    assert not re.search(r"Cam\b|Shap\b|Lift|Lime|Lrp|Layer|Neuron|\bX\b", row.title)
+    assert find_method(row.title) is row
 
 
 def test_foreign_class_has_no_row() -> None:

@@ -82,6 +82,17 @@ def test_layer_methods_take_the_last_convolution_or_the_named_layer(
     assert json.loads(capsys.readouterr().out)["methods"][0]["layer"] == "relu"
 
 
+def test_titles_are_spelled_as_in_the_literature(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--method", "layer_grad_cam", "--method", "saliency+vargrad", "--set", "variant=layer_cam")
+    assert explain(here, *options, "--set", "nt_samples=2") == 0
+    said = capsys.readouterr().out
+    page = (here / "out" / "index.html").read_text(encoding="utf-8")
+    for title in ("LayerCAM (layer)", "Saliency + VarGrad"):
+        assert f"  {title}  " in said
+        assert f">{title}</h2>" in page
+        assert f"map of {title}" in page
+
+
 def test_a_method_named_twice_counts_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert explain(here, "--method", "saliency", "--method", "Saliency", "--json") == 0
     assert len(json.loads(capsys.readouterr().out)["methods"]) == 1

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Literal
 
+from captum.attr.catalogue.titles import titled
 from captum.errors import InputTypeError
 
 __all__ = ["Kind", "Method", "load_class"]
 
 Kind = Literal["input", "layer", "neuron"]
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z]*|[a-z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,13 @@ class Method:
 
     @property
     def title(self) -> str:
-        """The class's name as words, for headings."""
-        return " ".join(_WORD.findall(self.home.rpartition(":")[2]))
+        """The method's name as the literature spells it, for headings."""
+        return titled(self.class_name)
+
+    @property
+    def class_name(self) -> str:
+        """The name of its class."""
+        return self.home.rpartition(":")[2]
 
     def load(self) -> type:
         """Import and return the class."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from captum.attr.catalogue.titles import averaged, titled
 from captum.attr.registry import METHODS
 from captum.attr.results.leaves import is_mapping
 from captum.attr.visualization.wording import short_number, shorten
@@ -26,12 +27,12 @@ def number(value: float | None, signed: bool = False) -> str:
 
 
 def title_of(explanation: Explanation) -> str:
-    """Return the method as a heading, with the averaging over noise if there was one."""
+    """Return the method as a heading: its variant's name, and the averaging over noise if there was one."""
     row = METHODS.get(explanation.method)
-    title = row.title if row is not None else explanation.method.replace("_", " ")
+    variant = explanation.arguments.get("variant")
+    title = titled(row.class_name, variant) if row is not None else explanation.method.replace("_", " ")
     tunnel = explanation.arguments.get("noise_tunnel")
-    kind = tunnel.get("nt_type") if is_mapping(tunnel) else None
-    return f"{title} + {kind}" if kind else title
+    return averaged(title, tunnel.get("nt_type") if is_mapping(tunnel) else None)
 
 
 def target_words(explanation: Explanation) -> str:
