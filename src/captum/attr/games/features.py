@@ -69,6 +69,7 @@ class Groups:
         self.shared = all(len(i) == 1 for i in self.ids)
         self._starts = [_run_start(i) for i in self.ids]
         self._moved: dict[torch.device, list[Tensor]] = {}
+        self._sorted: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def keep(self, members: Tensor, rows: Rows | None) -> tuple[Tensor, ...]:
         """See :class:`Features`."""
@@ -105,6 +106,24 @@ class Groups:
         by_row = values.reshape(self.players, batch, outputs // batch)
         picked = by_row[ids.reshape(batch, -1), torch.arange(batch, device="cpu")[:, None]]
         return picked.transpose(1, 2).reshape(outputs, *shape)
+
+    def elements(self, number: int, variant: Tensor, player: Tensor) -> tuple[Tensor, Tensor]:
+        """The elements of players in tensor ``number``: pairs (variant, player) become pairs (variant, element)."""
+        start, size = self._starts[number], math.prod(self._shapes[number])
+        if start is not None:
+            if start == 0 and size == self.players:
+                return variant, player
+            mine = (player >= start) & (player < start + size)
+            return variant[mine], player[mine] - start
+        if number not in self._sorted:
+            ids = self.ids[number].reshape(-1)
+            sizes = torch.bincount(ids, minlength=self.players)
+            self._sorted[number] = (ids.argsort(), sizes, sizes.cumsum(0) - sizes)
+        order, sizes, starts = self._sorted[number]
+        counts = sizes[player]
+        ends = counts.cumsum(0)
+        within = torch.arange(int(counts.sum()), device="cpu") - (ends - counts).repeat_interleave(counts)
+        return variant.repeat_interleave(counts), order[starts[player].repeat_interleave(counts) + within]
 
     def visits(self) -> list[int]:
         """Players tensor by tensor, ids ascending, each when it is met first."""

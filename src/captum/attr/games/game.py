@@ -15,6 +15,7 @@ from captum._engine.score import Score
 from captum._engine.sweep import Plan, Sweep, parameter_count, ran_out_of_memory, release_memory
 from captum.attr.games.features import Features
 from captum.attr.games.fills import Ready
+from captum.attr.games.patches import patched
 from captum.errors import InputError, OutputError
 
 Tensors = tuple[Tensor, ...]
@@ -23,6 +24,9 @@ Evaluate = Callable[[Tensors, Rows], Tensor]
 SHAPE_ERRORS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
 #: What torch says to code that differentiates, or meets tensors made for training, in inference mode.
 NEEDS_GRAPH = ("nference", "does not require grad", "does not have a grad_fn")
+#: Rows of at most this many elements are a table's: chunks of them are best kept in the processor's caches.
+TABLE_ROW = 1 << 13
+TABLE_ELEMENTS = 1 << 19
 #: How the output relates to the batch: one entry per row; a fixed number per batch that adds up; or one result per call.
 Form = Literal["rows", "batches", "once"]
 
@@ -72,7 +76,11 @@ class _Batches(Plan):
     """
 
     def __init__(self, limit: int | None, variable: Variable, whole: bool) -> None:
-        super().__init__(limit, variable.elements(), parameter_count(variable.modules))
+        elements = max(1, variable.elements())
+        super().__init__(limit, elements, parameter_count(variable.modules))
+        if limit is None and elements <= TABLE_ROW:
+            self._cap = max(1, min(self._cap, TABLE_ELEMENTS // elements))
+            self._size = min(self._size, self._cap)
         self._batch = variable.batch
         self._whole = whole
 
@@ -277,10 +285,12 @@ class Game:
     def filled(self, variants: Tensor, first: int = 0) -> tuple[Tensors, Rows]:
         """The tensors to run the model with for variants ``(k, M)`` or ``(k, B, M)``: ``(k · B, *)``, and whose rows they are."""
         count = len(variants)
-        members = (variants[:, None] if variants.dim() == 2 else variants).to(self._device)
-        keep = self.features.keep(members, None)
-        draws = torch.arange(first, first + count, device="cpu") % self.fill.draws
-        filled = self.fill.replace(self.variable.values, keep, None, draws)
+        filled = patched(self.features, self.fill, self.variable.values, variants, self.batch)
+        if filled is None:
+            members = (variants[:, None] if variants.dim() == 2 else variants).to(self._device)
+            keep = self.features.keep(members, None)
+            draws = torch.arange(first, first + count, device="cpu") % self.fill.draws
+            filled = self.fill.replace(self.variable.values, keep, None, draws)
         flat = tuple(
             f.expand(count, self.batch, *f.shape[2:]).reshape(count * self.batch, *f.shape[2:]) for f in filled
         )
