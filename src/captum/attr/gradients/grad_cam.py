@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from captum._engine.entry import differentiable
 from captum.attr.base import GradientAttribution, LayerAttribution, wants_graph
 from captum.attr.gradients.activation import values_and_gradients
+from captum.attr.gradients.token_grid import token_grid
 from captum.errors import InputError, LayerError
 from captum.log import log_usage
 
@@ -83,7 +84,7 @@ class LayerGradCam(LayerAttribution, GradientAttribution):
         score = self._score(inputs, target, additional_forward_args)
         layers = self._layers(attribute_to_layer_input)
         values, grads = values_and_gradients(score, layers, wants_graph(create_graph, grad_kwargs))
-        image = next((tuple(t.shape[2:]) for t in score.inputs.tensors if t.dim() == 4), None)
+        image = next((tuple(t.shape[1:]) for t in score.inputs.tensors if t.dim() == 4), None)
         maps: list[Tensor] = []
         for value, grad in zip(values, grads, strict=True):
             arrange = reshape_transform or arrangement(value, self.layer, score.modules(), image)
@@ -127,14 +128,16 @@ def arrangement(value: Tensor, layer: nn.Module, modules: list[nn.Module], image
         return lambda t: t
     if image is None:
         return lambda t: t.transpose(1, 2)
-    grid = token_grid(value.shape[1], image)
-    if grid is None:
+    grids = token_grid(value.shape[1], image, modules)
+    if len(grids) != 1:
+        ways = " or ".join(f"{g.height} × {g.width} after {g.extra} others" for g in grids) or "in no way that is known"
         message = (
-            f"The layer's value {tuple(value.shape)} holds tokens, and {value.shape[1]} of them do not fill a grid over the "
-            f"image {image}. Pass reshape_transform, a function to (B, C, h, w)."
+            f"The layer's value {tuple(value.shape)} holds {value.shape[1]} tokens, which may cover the image {image} {ways}. "
+            "Pass reshape_transform, a function to (B, C, h, w), such as "
+            "lambda t: t[:, 1:].transpose(1, 2).unflatten(2, (h, w)) for one class token before the grid."
         )
         raise LayerError(message)
-    extra, height, width = grid
+    extra, height, width = grids[0]
     return lambda t: t[:, extra:].transpose(1, 2).reshape(t.shape[0], t.shape[2], height, width)
 
 
@@ -155,15 +158,3 @@ def _is_channels_first(value: Tensor, layer: nn.Module, modules: list[nn.Module]
 def _is_head(module: nn.Module, value: Tensor) -> bool:
     """A linear layer that does not work on the last dim of the value says nothing about its form."""
     return isinstance(module, nn.Linear) and value.shape[2] not in (module.in_features, module.out_features)
-
-
-def token_grid(tokens: int, image: tuple[int, ...]) -> tuple[int, int, int] | None:
-    """Tokens before the grid, and the grid's height and width in the proportion of the image; None when none fits."""
-    for extra in (0, 1, 2, 5, *range(3, 18)):
-        count = tokens - extra
-        if count < 1:
-            continue
-        height = round((count * image[0] / image[1]) ** 0.5)
-        if height and count % height == 0 and abs(count // height * image[0] - height * image[1]) < max(image):
-            return extra, height, count // height
-    return None
