@@ -25,7 +25,7 @@ class Features(Protocol):
     shared: bool
 
     def keep(self, members: Tensor, rows: Rows | None) -> tuple[Tensor, ...]:
-        """Which elements stay: for members ``(k, b, M)``, a bool tensor ``(k, b or n, *)`` per input tensor.
+        """Which elements stay: for members ``(k, b, M)``, a bool tensor per input tensor that broadcasts to ``(k, b or n, *)``.
 
         ``rows`` names the example of each of the ``b`` places; None means all examples in order, or the same for all.
         """
@@ -57,14 +57,17 @@ class Groups:
         labelled: list[Tensor] = []
         for mask, shape in zip(masks, self._shapes, strict=True):
             if mask is not None:
-                labelled.append(mask.cpu())
+                labelled.append(_thin(mask.cpu()))
                 continue
             labelled.append(torch.arange(start, start + math.prod(shape), device="cpu").reshape(1, *shape))
             start += math.prod(shape)
         flat = torch.cat([m.reshape(-1) for m in labelled])
         labels, places = torch.unique(flat, return_inverse=True)
         parts = places.split([m.numel() for m in labelled])
-        self.ids = [p.reshape(m.shape) for p, m in zip(parts, labelled, strict=True)]
+        self.ids = [
+            p.reshape(m.shape).expand(len(m), *shape)
+            for p, m, shape in zip(parts, labelled, self._shapes, strict=True)
+        ]
         self.players = len(labels)
         self.shared = all(len(i) == 1 for i in self.ids)
         self._starts = [_run_start(i) for i in self.ids]
@@ -74,17 +77,14 @@ class Groups:
     def keep(self, members: Tensor, rows: Rows | None) -> tuple[Tensor, ...]:
         """See :class:`Features`."""
         out: list[Tensor] = []
-        ids = self._on(members.device)
-        for number, shape in enumerate(self._shapes):
-            start = self._starts[number]
+        for number, ids in enumerate(self._on(members.device)):
+            start, shape = self._starts[number], tuple(ids.shape[1:])
             if start is not None:
                 kept = members[..., start : start + math.prod(shape)]
-            elif len(ids[number]) == 1:
-                kept = members[..., ids[number].reshape(-1)]
             else:
-                mine = ids[number] if rows is None else rows.pick(ids[number])
-                wide = mine.reshape(1, len(mine), -1).expand(len(members), -1, -1)
-                kept = members.expand(-1, len(mine), -1).gather(2, wide)
+                mine = ids if rows is None or len(ids) == 1 else rows.pick(ids)
+                lead = (len(members), max(len(mine), members.shape[1]))
+                kept = members.expand(*lead, -1).gather(2, mine.reshape(1, len(mine), -1).expand(*lead, -1))
             out.append(kept.reshape(*kept.shape[:2], *shape))
         return tuple(out)
 
@@ -133,11 +133,17 @@ class Groups:
         return list(seen)
 
     def _on(self, device: torch.device) -> list[Tensor]:
-        if device.type == "cpu":
-            return self.ids
+        """The players of elements, for elements that the mask tells apart."""
         if device not in self._moved:
-            self._moved[device] = [i.to(device) for i in self.ids]
+            self._moved[device] = [_thin(i).to(device) for i in self.ids]
         return self._moved[device]
+
+
+def _thin(ids: Tensor) -> Tensor:
+    """A mask without the repeats along dims that it was broadcast to."""
+    for dim in range(1, ids.dim()):
+        ids = ids[(slice(None),) * dim + (slice(1),)] if ids.stride(dim) == 0 else ids
+    return ids
 
 
 def _run_start(ids: Tensor) -> int | None:

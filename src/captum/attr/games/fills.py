@@ -46,7 +46,7 @@ class Ready(ABC):
 
         Args:
             values: the input tensors, ``(b, *)`` each.
-            keep: which elements stay, ``(k, 1 or b, *)`` each.
+            keep: which elements stay, each broadcasts to ``(k, 1 or b, *)``.
             rows: the example of each of the ``b`` places; None for all in order.
             draws: LongTensor, which draw to use: ``(k,)``, or ``(b,)`` when ``k`` is 1.
         """

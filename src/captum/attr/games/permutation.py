@@ -58,7 +58,9 @@ class PermutedByFunction(Ready):
         """See :class:`Ready`."""
         del rows, draws
         return tuple(
-            torch.stack([self._function(v, ~kept) if not bool(kept.all()) else v for kept in k])
+            torch.stack(
+                [self._function(v, ~kept.expand(-1, *v.shape[1:])) if not bool(kept.all()) else v for kept in k]
+            )
             for k, v in zip(keep, values, strict=True)
         )
 
