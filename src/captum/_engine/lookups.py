@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from captum._engine.shadows import Shadows
+from captum._engine.shadows import Shadow, Shadows
 from captum.errors import LayerError
 
 
@@ -198,17 +198,27 @@ class Watch(_Mode):
         ids = self.ids_of(func, args, kwargs)
         if ids is None:
             self._shadows.follow(func, args, kwargs, out)
-        else:
-            self._see_lookup(ids, out)
-        return out
-
-    def _see_lookup(self, ids: Tensor, out: Tensor) -> None:
+            return out
         self.count += 1
         shadow = self._shadows.of(ids)
-        if shadow is None:
-            return
-        if shadow.positions is not None and bool((shadow.positions < 0).all()):
-            return
+        if shadow is None or (shadow.positions is not None and bool((shadow.positions < 0).all())):
+            return out
+        return self.seen(shadow, ids, out, lambda other: _again(func, args, kwargs, (ids, other)))
+
+    def seen(self, shadow: Shadow, ids: Tensor, out: Tensor, again: Callable[[Tensor], Tensor]) -> Tensor:  # noqa: ARG002  # for who pairs
+        """A look-up read an input; what the model goes on with.
+
+        Args:
+            shadow: where the ids come from.
+            ids: the ids.
+            out: what it returned.
+            again: the same look-up of other ids.
+        """
+        self.lookups.append(self.lookup(shadow, ids, out))
+        return out
+
+    def lookup(self, shadow: Shadow, ids: Tensor, out: Tensor) -> Lookup:
+        """What is known of the latest look-up."""
         arrangements = self._arrangements(ids, shadow.positions)
         positions, starts = None, self._starts
         if shadow.positions is not None:
@@ -216,7 +226,7 @@ class Watch(_Mode):
             starts = self._read_by(positions)
         looked_up = out.detach() if out.dtype.is_floating_point else out.to(torch.get_default_dtype())
         value = arrangements[0].by_example(looked_up, self.batch)
-        self.lookups.append(Lookup(self.count - 1, starts, positions, value, ids.clone(), arrangements))
+        return Lookup(self.count - 1, starts, positions, value, ids.clone(), arrangements)
 
     def _read_by(self, positions: Tensor) -> dict[int, int]:
         """The inputs whose elements are among ``positions``."""
@@ -285,3 +295,11 @@ class Replace(_Mode):
         if lookup is None or value is None:
             return func(*args, **kwargs)
         return lookup.as_read(value, ids).clone()
+
+
+def _again(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], exchange: tuple[Tensor, Tensor]
+) -> Tensor:
+    """The same call with one tensor in the place of another."""
+    old, new = exchange
+    return func(*[new if a is old else a for a in args], **{k: new if v is old else v for k, v in kwargs.items()})

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from captum._engine.derivative import differentiate, leaf
-from captum._engine.drive import AtInputs
 from captum._engine.place import Layers
 from captum._engine.rows import Rows
+from captum._engine.ruled_inputs import AtRuled
 from captum._engine.rules import RuleMode
 from captum._engine.values import describe
 from captum.errors import InputTypeError, UnknownOperatorError
@@ -43,7 +43,7 @@ class Pass:
 
 
 def run_ruled(
-    function: AtInputs,
+    function: AtRuled,
     mode: RuleMode,
     ends: tuple[Tensors, Tensors | None],
     rows: Rows,
@@ -57,7 +57,7 @@ def run_ruled(
     Args:
         function: the score as a function of the inputs.
         mode: a fresh mode; closed here.
-        ends: the inputs, ``(n, *)`` each; and the baselines, ``(n, *)`` each, for a paired mode.
+        ends: the variables, ``(n, *)`` each; and the baselines of all inputs, ``(n, *)`` each, for a paired mode.
         rows: which examples they are.
         layers: differentiate by the values of these layers instead of the inputs.
         seeds: the gradient to start from, given the scores; ones by default.
@@ -77,32 +77,38 @@ def run_ruled(
             values if create_graph else tuple(v.detach() for v in values),
             tuple(mode.twin(v) for v in values) if paired else (),
             grads,
-            layers is None or not bypassed(scores, values, variables),
+            layers is None or not bypassed(scores, values, mode.leaves),
         )
 
 
 def run_forward(
-    function: AtInputs, mode: RuleMode, ends: tuple[Tensors, Tensors | None], rows: Rows, layers: Layers | None
+    function: AtRuled, mode: RuleMode, ends: tuple[Tensors, Tensors | None], rows: Rows, layers: Layers | None
 ) -> tuple[Tensor, Tensors]:
     """The forward pass under ``mode``: the scores, and the tensors to differentiate by.
 
     Args:
         function: the score as a function of the inputs.
         mode: a fresh mode.
-        ends: the variables, leaves; and the baselines for a paired mode.
+        ends: the variables, leaves; and the baselines of all inputs for a paired mode.
         rows: which examples they are.
         layers: the layers whose values are wanted instead of the variables.
     """
     variables, twins = ends
-    mode.begin(variables, twins)
+    mode.begin(variables, None if twins is None else function.of_variables(twins))
     values: Tensors = variables
     with mode, function.replaced(variables):
         filled = function.fill(variables, rows)
-        if layers is None:
-            scores = function.score(filled, rows)
-        else:
-            output, values = layers.tap(function.score_of_model(), filled, rows)
-            scores = function.score.read(output, rows)
+        with function.finding(mode, filled, twins, inside=layers is not None) as leaves:
+            if layers is None:
+                scores = function.score(filled, rows)
+                values = (*variables, *leaves)
+            else:
+                output, values = layers.tap(function.score_of_model(), filled, rows)
+                scores = function.score.read(output, rows)
+    if function.pending and not mode.leaves:
+        function.vary_as_floats()
+        floats = tuple(leaf(rows.pick(v)) for v in function.values)
+        return run_forward(function, mode, (floats, twins), rows, layers)
     mode.check_seen(scores)
     return scores, values
 

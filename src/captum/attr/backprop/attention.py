@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from captum._engine.calls import Call
 from captum._engine.derivative import differentiate, leaf
-from captum._engine.drive import AtInputs
 from captum._engine.entry import differentiable
 from captum._engine.operators import Kind
 from captum._engine.ruled import require_visible, run_forward
+from captum._engine.ruled_inputs import AtRuled, at_ruled
 from captum._engine.rules import RuleMode, Table
 from captum._engine.score import read_output
 from captum.attr.base import GradientAttribution
@@ -75,7 +75,7 @@ class AttentionReader:
         return None if mark is None else mark.notes.get("weights")
 
 
-def read_attention(function: AtInputs, model: nn.Module, *, with_gradients: bool) -> tuple[list[Tensor], list[Tensor]]:
+def read_attention(function: AtRuled, model: nn.Module, *, with_gradients: bool) -> tuple[list[Tensor], list[Tensor]]:
     """Attention weights of each layer ``(B, heads, L, L)``, and the gradients of the score by them if wanted.
 
     Args:
@@ -151,7 +151,7 @@ class AttentionRollout(_AttentionMethod):
         Raises:
             InputError: when the model has no self-attention over one sequence.
         """
-        function = self._at_inputs(inputs, lambda out: _any_score(out, _rows_of(inputs)), additional_forward_args)
+        function = at_ruled(self.model, inputs, lambda out: _any_score(out, _rows_of(inputs)), additional_forward_args)
         weights, _ = read_attention(function, self.model, with_gradients=False)
         total = torch.eye(weights[0].shape[-1], dtype=weights[0].dtype, device=weights[0].device)
         for layer in weights:
@@ -201,7 +201,7 @@ class AttentionRelevance(_AttentionMethod):
         Raises:
             InputError: when the model has no self-attention over one sequence.
         """
-        function = self._at_inputs(inputs, target, additional_forward_args)
+        function = at_ruled(self.model, inputs, target, additional_forward_args)
         weights, grads = read_attention(function, self.model, with_gradients=True)
         size = weights[0].shape[-1]
         relevance = torch.eye(size, dtype=weights[0].dtype, device=weights[0].device).expand(

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from captum._engine.drive import AtInputs
 from captum._engine.place import Layers
 from captum._engine.rows import Chunk, fold
 from captum._engine.ruled import Pass, Tensors, run_ruled
+from captum._engine.ruled_inputs import AtRuled
 from captum._engine.rules import OnUnknown, RuleMode
 from captum._engine.sweep import Sweep, check_limit
 from captum._engine.values import describe, parse_distribution
@@ -57,7 +57,7 @@ class Comparison:
         warn_of_training(self.model)
 
     def run(
-        self, function: AtInputs, points: Tensors, twins: Tensors, chunk: Chunk, layers: Layers | None, graph: bool
+        self, function: AtRuled, points: Tensors, twins: Tensors, chunk: Chunk, layers: Layers | None, graph: bool
     ) -> tuple[Pass, Tensors]:
         """One pass for the pairs of a chunk, and the contributions of the variable."""
         if self.rule != "rescale":
@@ -113,7 +113,7 @@ class Contrast:
 
     def __init__(
         self,
-        function: AtInputs,
+        function: AtRuled,
         comparison: Comparison,
         layers: Layers | None = None,
         custom: Any = None,
@@ -203,7 +203,7 @@ class _All:
         return torch.arange(size, device="cpu").repeat(count // size)
 
 
-def of_baseline(function: AtInputs, baselines: Any, raw: Any) -> Take:
+def of_baseline(function: AtRuled, baselines: Any, raw: Any) -> Take:
     """One baseline per example, from a value or from a function of the inputs."""
     values = function.baseline_values(call_baselines(baselines, raw))
     return lambda chunk: tuple(chunk.rows.pick(v) for v in values)
@@ -220,7 +220,7 @@ def call_baselines(baselines: Any, raw: Any) -> Any:
     return baselines(raw) if takes else baselines()
 
 
-def of_distribution(function: AtInputs, baselines: Any, raw: Any) -> tuple[Take, int]:
+def of_distribution(function: AtRuled, baselines: Any, raw: Any) -> tuple[Take, int]:
     """Several baselines per example, and how many.
 
     ``(N, *)`` serves all examples; ``(B, N, *)``, one dim more than the input, holds the baselines of each example.
@@ -241,7 +241,7 @@ def of_distribution(function: AtInputs, baselines: Any, raw: Any) -> tuple[Take,
     return lambda chunk: samples.take(chunk.start, chunk.stop), count
 
 
-def _own_baselines(function: AtInputs, tensors: tuple[Any, ...]) -> tuple[Take, int]:
+def _own_baselines(function: AtRuled, tensors: tuple[Any, ...]) -> tuple[Take, int]:
     count = tensors[0].shape[1]
     inputs = function.inputs.tensors
     fits = all(

@@ -9,6 +9,7 @@ from torch import nn
 from captum._engine.drive import Reduce
 from captum._engine.entry import differentiable
 from captum._engine.ruled import require_visible
+from captum._engine.ruled_inputs import at_ruled, neuron_at_ruled
 from captum._engine.rules import OnUnknown
 from captum.attr.backprop.contrast import Comparison, Contrast, RuleName, of_baseline
 from captum.attr.base import GradientAttribution, LayerAttribution, NeuronAttribution
@@ -118,7 +119,7 @@ class DeepLift(GradientAttribution):
             UnknownOperatorError: when the model uses an operator without a rule.
             InputError: when arguments do not fit.
         """
-        function = self._at_inputs(inputs, target, additional_forward_args, embedding_reduce)
+        function = at_ruled(self.model, inputs, target, additional_forward_args, embedding_reduce)
         call = Contrast(function, self._comparison, None, custom_attribution_func, create_graph)
         take = of_baseline(function, baselines, inputs)
         attributions, delta = call.mean(take, 1, internal_batch_size, self._label(show_progress))
@@ -192,7 +193,7 @@ class LayerDeepLift(LayerAttribution, DeepLift):
             LayerError: when the layer is not reached.
         """
         graph = create_graph or bool((grad_kwargs or {}).get("create_graph"))
-        function = self._at_inputs(inputs, target, additional_forward_args)
+        function = at_ruled(self.model, inputs, target, additional_forward_args)
         layers = self._layers(attribute_to_layer_input, several=True)
         call = Contrast(function, self._comparison, layers, custom_attribution_func, graph)
         take = of_baseline(function, baselines, inputs)
@@ -269,9 +270,8 @@ class NeuronDeepLift(NeuronAttribution, GradientAttribution):
             UnknownOperatorError: when the model uses an operator without a rule.
             LayerError: when the layer is not reached or the selector does not fit.
         """
-        function = self._at_neuron(
-            inputs, neuron_selector, additional_forward_args, attribute_to_neuron_input, embedding_reduce
-        )
+        neuron = self._layers(attribute_to_neuron_input), neuron_selector
+        function = neuron_at_ruled(self.forward_func, inputs, additional_forward_args, neuron, embedding_reduce)
         call = Contrast(function, self._comparison, None, custom_attribution_func, create_graph)
         take = of_baseline(function, baselines, inputs)
         return function.restore(call.mean(take, 1, internal_batch_size, self._label(show_progress))[0])

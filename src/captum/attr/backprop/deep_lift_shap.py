@@ -8,6 +8,7 @@ from torch import nn
 
 from captum._engine.drive import Reduce
 from captum._engine.entry import differentiable
+from captum._engine.ruled_inputs import at_ruled, neuron_at_ruled
 from captum._engine.rules import OnUnknown
 from captum.attr.backprop.contrast import Contrast, RuleName, of_distribution
 from captum.attr.backprop.deep_lift import DeepLift, LayerDeepLift, NeuronDeepLift
@@ -80,7 +81,7 @@ class DeepLiftShap(DeepLift):
             UnknownOperatorError: when the model uses an operator without a rule.
             BaselineError: when there are fewer than two baselines.
         """
-        function = self._at_inputs(inputs, target, additional_forward_args, embedding_reduce)
+        function = at_ruled(self.model, inputs, target, additional_forward_args, embedding_reduce)
         call = Contrast(function, self._comparison, None, custom_attribution_func, create_graph)
         take, count = of_distribution(function, baselines, inputs)
         attributions, delta = call.mean(take, count, internal_batch_size, self._label(show_progress))
@@ -137,7 +138,7 @@ class LayerDeepLiftShap(LayerDeepLift, DeepLiftShap):
             UnknownOperatorError: when the model uses an operator without a rule.
             BaselineError: when there are fewer than two baselines.
         """
-        function = self._at_inputs(inputs, target, additional_forward_args)
+        function = at_ruled(self.model, inputs, target, additional_forward_args)
         layers = self._layers(attribute_to_layer_input, several=True)
         call = Contrast(function, self._comparison, layers, custom_attribution_func, create_graph)
         take, count = of_distribution(function, baselines, inputs)
@@ -186,9 +187,8 @@ class NeuronDeepLiftShap(NeuronDeepLift):
             UnknownOperatorError: when the model uses an operator without a rule.
             BaselineError: when there are fewer than two baselines.
         """
-        function = self._at_neuron(
-            inputs, neuron_selector, additional_forward_args, attribute_to_neuron_input, embedding_reduce
-        )
+        neuron = self._layers(attribute_to_neuron_input), neuron_selector
+        function = neuron_at_ruled(self.forward_func, inputs, additional_forward_args, neuron, embedding_reduce)
         call = Contrast(function, self._comparison, None, custom_attribution_func, create_graph)
         take, count = of_distribution(function, baselines, inputs)
         return function.restore(call.mean(take, count, internal_batch_size, self._label(show_progress))[0])

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum._engine.derivative import differentiate
-from captum._engine.drive import AtInputs, Reduce
+from captum._engine.drive import Reduce
 from captum._engine.entry import differentiable
 from captum._engine.ruled import Tensors, require_visible, run_ruled
+from captum._engine.ruled_inputs import AtRuled, at_ruled, neuron_at_ruled
 from captum._engine.rules import RuleMode
 from captum._engine.values import describe
 from captum.attr.backprop.relu_rules import ReluRules
@@ -30,9 +31,7 @@ __all__ = [
 ]
 
 
-def modified_gradients(
-    function: AtInputs, model: nn.Module, deconvolution: bool, activations: Sequence[str]
-) -> Tensors:
+def modified_gradients(function: AtRuled, model: nn.Module, deconvolution: bool, activations: Sequence[str]) -> Tensors:
     """Gradients of the score by the inputs under the ReLU rules.
 
     Args:
@@ -98,7 +97,7 @@ class ModifiedReluGradientAttribution(GradientAttribution):
         Raises:
             InputError: when the model calls no ReLU.
         """
-        function = self._at_inputs(inputs, target, additional_forward_args, embedding_reduce)
+        function = at_ruled(self.model, inputs, target, additional_forward_args, embedding_reduce)
         return function.restore(modified_gradients(function, self.model, self.use_relu_grad_output, self.activations))
 
 
@@ -185,13 +184,13 @@ class GuidedGradCam(GradientAttribution):
             LayerError: when the layer's value is no map that can be resized to the inputs.
             InputError: when the model calls no ReLU.
         """
-        function = self._at_inputs(inputs, target, additional_forward_args)
+        function = at_ruled(self.model, inputs, target, additional_forward_args)
         heat = self._heat(function, attribute_to_layer_input)
         guided = modified_gradients(function, self.model, deconvolution=False, activations=self.activations)
         parts = [g * _resize(heat, g, interpolate_mode) for g in guided]
         return function.restore(tuple(parts))
 
-    def _heat(self, function: AtInputs, to_input: bool) -> Tensor:
+    def _heat(self, function: AtRuled, to_input: bool) -> Tensor:
         """max(Grad-CAM, 0), ``(B, 1, *spatial)``."""
         layers = InternalAttribution(self.model, self.layer)._layers(to_input)  # how a layer is read, said once
         rows = function.everyone()
@@ -261,9 +260,8 @@ class _NeuronModified(NeuronAttribution, GradientAttribution):
         Raises:
             InputError: when no ReLU lies between the inputs and the neuron.
         """
-        function = self._at_neuron(
-            inputs, neuron_selector, additional_forward_args, attribute_to_neuron_input, embedding_reduce
-        )
+        neuron = self._layers(attribute_to_neuron_input), neuron_selector
+        function = neuron_at_ruled(self.forward_func, inputs, additional_forward_args, neuron, embedding_reduce)
         model: Any = self.forward_func
         return function.restore(modified_gradients(function, model, self._deconvolution, self.activations))
 

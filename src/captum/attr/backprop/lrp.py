@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum._engine.drive import AtInputs, Reduce
+from captum._engine.drive import Reduce
 from captum._engine.entry import differentiable
 from captum._engine.place import Layers
 from captum._engine.ruled import Pass, require_visible, run_ruled
+from captum._engine.ruled_inputs import AtRuled, at_ruled
 from captum._engine.rules import OnUnknown, RuleMode
 from captum._engine.values import describe, parse_inputs
 from captum.attr.backprop.composites import Composite, read_composite
@@ -114,7 +115,7 @@ class LRP(GradientAttribution):
         sums = torch.stack([t.reshape(len(t), -1).sum(1) for t in tensors]).sum(0)
         return output.reshape(len(sums), -1).sum(1) - sums
 
-    def _run(self, function: AtInputs, layers: Layers | None, verbose: bool) -> Pass:
+    def _run(self, function: AtRuled, layers: Layers | None, verbose: bool) -> Pass:
         """One forward and one backward pass."""
         warn_of_training(self.model)
         flow = RelevanceFlow(self.model, self.composite, to_stdout if verbose else None)
@@ -154,7 +155,7 @@ class LRP(GradientAttribution):
         Raises:
             UnknownOperatorError: when the model uses an operator without a rule.
         """
-        function = self._at_inputs(inputs, target, additional_forward_args, embedding_reduce)
+        function = at_ruled(self.model, inputs, target, additional_forward_args, embedding_reduce)
         done = self._run(function, None, verbose)
         result = function.restore(done.grads)
         return (result, self.compute_convergence_delta(done.grads, done.scores)) if return_convergence_delta else result
@@ -211,7 +212,7 @@ class LayerLRP(LRP, LayerAttribution):
             UnknownOperatorError: when the model uses an operator without a rule.
             LayerError: when the layer is not reached.
         """
-        function = self._at_inputs(inputs, target, additional_forward_args)
+        function = at_ruled(self.model, inputs, target, additional_forward_args)
         layers = self._layers(attribute_to_layer_input, several=True)
         done = self._run(function, layers, verbose)
         result = self._by_layer(done.grads, layers)
