@@ -65,8 +65,7 @@ class Groups:
         labels, places = torch.unique(flat, return_inverse=True)
         parts = places.split([m.numel() for m in labelled])
         self.ids = [
-            p.reshape(m.shape).expand(len(m), *shape)
-            for p, m, shape in zip(parts, labelled, self._shapes, strict=True)
+            p.reshape(m.shape).expand(len(m), *shape) for p, m, shape in zip(parts, labelled, self._shapes, strict=True)
         ]
         self.players = len(labels)
         self.shared = all(len(i) == 1 for i in self.ids)
