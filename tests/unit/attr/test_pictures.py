@@ -39,6 +39,9 @@ CASES = [
     (made(torch.rand(1, 3, 4), tokens=(("a", "b", "c"),)), "text"),
     (made({"x": torch.rand(1, 2), "image": torch.rand(1, 3, 4, 4)}), "bar"),
     (made({"age": torch.rand(12), "income": torch.rand(12, 1)}), "beeswarm"),
+    (made({"ids": IDS, "mask": IDS.clamp(max=1)}, {"ids": IDS.float(), "mask": IDS * 0.0}), "text"),
+    (made({"ids": IDS, "mask": IDS.clamp(max=1)}, {"ids": IDS * 0.0, "mask": IDS * 0.0}), "text"),
+    (made({"ids": IDS, "kinds": IDS}, {"ids": IDS.float(), "kinds": IDS.float()}), "bar"),
     (made(torch.rand(1, 4, 4), modality="image"), "image"),
     (made(torch.rand(1, 7), modality="series"), "series"),
 ]
@@ -68,6 +71,18 @@ def test_waterfall_starts_at_the_baseline_and_ends_at_the_score() -> None:
     words = texts(e.plot())
     for word in ("7.5", "10", "age = 1", "debt = 2", "residual", "−0.5"):
         assert word in words
+
+
+def test_a_text_beside_its_mask_is_read_by_its_words() -> None:
+    """What a tokenizer makes is a text, and the words are its features; a row of zeros is drawn among the others."""
+    ids = torch.tensor([[5, 7], [6, 8]])
+    scores = torch.tensor([[2.0, -1.0], [0.0, 0.0]])
+    inputs, values = {"ids": ids, "mask": torch.ones_like(ids)}, {"ids": scores, "mask": scores * 0}
+    explanation = made(inputs, values, tokens=(("good", "day"), ("so", "so")))
+    assert [feature.name for feature in explanation[0].top()] == ["good", "day"]
+    assert "good" in texts(explanation[0].plot())
+    assert len(explanation.plot().axes) == 2
+    assert explanation.plot("text", title="twice") is not None
 
 
 def test_parts_beside_an_image_are_summed() -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "View",
     "columns",
     "element_names",
+    "shown",
     "top_features",
     "views",
 ]
@@ -177,14 +178,25 @@ def views(result: Result) -> list[View]:
     return [_view(result, leaf, value, len(found) == 1) for leaf, value in found]
 
 
+def shown(result: Result) -> list[View]:
+    """Return the views that a reader looks at: of a text and its masks, ids without any attribution, only the text."""
+    every = views(result)
+    ids = [v for v in every if v.modality == "text"]
+    masks = {v.leaf.path for v in ids if not bool(v.leaf.value.detach().any())}
+    if masks and len(masks) == len(every):  # a row of zeros is still a row of text
+        masks -= {ids[0].leaf.path}
+    seen = [v for v in every if v.leaf.path not in masks]
+    return seen if len(seen) > 1 or not masks else [_view(result, seen[0].leaf, seen[0].value, only=True)]
+
+
 def columns(result: Result) -> Columns:
     """Return every feature of a result as a column, several inputs side by side."""
-    return _beside([(view.leaf.name, view.columns()) for view in views(result)])
+    return _beside([(view.leaf.name, view.columns()) for view in shown(result)])
 
 
 def contributions(result: Result) -> Columns:
     """Return columns for a chart: as :func:`columns`, but beside other inputs an image, text or series is one column."""
-    seen = views(result)
+    seen = shown(result)
     if len(seen) == 1:
         return seen[0].columns()
     return _beside([(v.leaf.name, v.columns() if v.modality == "tabular" else _whole(v)) for v in seen])

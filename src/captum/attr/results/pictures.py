@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from captum.attr.results.features import Modality, View, contributions, views
+from captum.attr.results.features import Modality, View, contributions, shown
 from captum.attr.results.words import target_words, title_of
 from captum.attr.visualization import (
     bar_figure,
@@ -53,7 +53,7 @@ def choose_kind(explanation: Explanation) -> str:
     A single input is drawn by its modality. A table, or several inputs, becomes a waterfall for one row whose baseline
     score is known, a beeswarm from ten rows on, and bars otherwise.
     """
-    seen = views(explanation)
+    seen = shown(explanation)
     if len(seen) == 1 and seen[0].modality != "tabular":
         return seen[0].modality
     if len(explanation) >= _MANY_ROWS and all(view.modality == "tabular" for view in seen):
@@ -211,7 +211,7 @@ def _only(modality: Modality) -> Callable[[Explanation, Options], Figure]:
     """Return the painter that draws the one input of a result as this modality."""
 
     def paint(explanation: Explanation, options: Options) -> Figure:
-        seen = views(dataclasses.replace(explanation, modality=modality))
+        seen = shown(dataclasses.replace(explanation, modality=modality))
         if len(seen) != 1:
             names = ", ".join(repr(view.leaf.name) for view in seen)
             message = f"a picture of kind {modality!r} shows one input; choose one of {names} by e[name].plot()"
