@@ -21,7 +21,7 @@ from captum.attr.backprop.rescale_norms import NORMS
 from captum.attr.backprop.slopes import derivative_at, detached, distinct, same_conditions, secant, some
 
 #: Functions whose slope changes fast near 0, so that "a small step" is relative to the argument.
-_STEEP = {
+STEEP = {
     "elu", "selu", "celu", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal", "pow", "float_power", "xlogy",
     "lgamma", "digamma", "logit", "tan", "asin", "acos", "acosh", "atanh", "erfinv",
 }  # fmt: skip
@@ -124,7 +124,7 @@ class Rescale:
         if call.operator.smooth:
             limit = torch.finfo(delta.dtype).eps ** (1 / 3)
             middle = (here + there) / 2
-            near = own | (size < (limit * middle.abs() if call.name in _STEEP else limit))
+            near = own | (size < (limit * middle.abs() if call.name in STEEP else limit))
             here = torch.where(own, here, middle)
         slope = secant(value - other, delta, 0.0, 0.0)
         if not some(near):

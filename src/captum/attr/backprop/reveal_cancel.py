@@ -1,43 +1,65 @@
-"""DeepLIFT's RevealCancel rule: positive and negative parts of every difference have multipliers of their own.
+r"""DeepLIFT's RevealCancel rule: positive and negative parts of every difference have multipliers of their own.
 
-Beside each tensor x on the path travel Δx⁺ and Δx⁻ with x = x₀ + Δx⁺ + Δx⁻, as tensors of the graph. Affine operators map
-them through positive and negative weights apart; an activation f gives
+Beside a tensor x travels, in the graph, its *spread* s = Δx⁺ − Δx⁻, so that Δx± = (Δx ± s) / 2 with Δx = x − x₀. What
+cancels in Δx is still seen in s.
 
-Δy⁺ = ½ (f(x₀ + Δx⁺) − f(x₀)) + ½ (f(x) − f(x₀ + Δx⁻)),   Δy⁻ = ½ (f(x₀ + Δx⁻) − f(x₀)) + ½ (f(x) − f(x₀ + Δx⁺)),
+- An operator that mixes elements, y = W x, parts what it adds up by the sign of each w_i Δx_i: s_y = |W| |Δx|. Hence
+  the multipliers of x_i are Σ w_i m⁺ over the outputs where w_i Δx_i > 0 and Σ w_i m⁻ where it is < 0, and the mean of
+  both where Δx_i = 0.
+- Moves and sums add spreads, and a factor w scales one by |w|: they belong to the operator before them.
+- An activation f answers the parts in both orders, Δy⁺ = ½ (f(x₀ + Δx⁺) − f(x₀)) + ½ (f(x) − f(x₀ + Δx⁻)) and Δy⁻ with
+  the signs exchanged, so that s_y = f(x₀ + Δx⁺) − f(x₀ + Δx⁻).
+- All else follows Rescale, and what it gives has s = |Δ|.
 
-so that contributions that cancel in the sum are revealed. Other operators see the sum, under the Rescale rule.
+A mixing operator sees Δx and not the parts of x. To map each part by W⁺ and W⁻ would multiply s by Σ |w| in every layer,
+where Δx grows by √Σ w² at most in the mean: after a dozen layers no float would hold Δx = Δx⁺ + Δx⁻. Here s/|Δx| is that
+of one layer, activations of slope at most L make s at most L times as large, and completeness is lost by the rounding of
+s alone. For the same reason functions without a bound on the slope (exp, log, powers) follow Rescale.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from captum._engine.calls import Call, route
+from captum._engine.calls import Call, Mark, route
 from captum._engine.derivative import differentiate, leaf
-from captum._engine.drive import AtInputs
 from captum._engine.operators import Kind
 from captum._engine.place import Layers
 from captum._engine.rows import Rows
 from captum._engine.ruled import Pass, Tensors, bypassed, run_forward
+from captum._engine.ruled_inputs import AtRuled
 from captum._engine.rules import RuleMode, Table
-from captum.attr.backprop.affine import Affine, as_affine
-from captum.attr.backprop.rescale_rules import Rescale
-from captum.attr.backprop.slopes import derivative_at, detached, same_conditions, secant
+from captum.attr.backprop.affine import as_affine
+from captum.attr.backprop.rescale_rules import STEEP, Rescale
+from captum.attr.backprop.slopes import derivative_at, same_conditions, secant, some
 
 if TYPE_CHECKING:
     from captum.attr.backprop.contrast import Comparison
 
-Parts = tuple[Tensor, Tensor]
-#: Linear operators all of whose weights are ≥ 0.
-_POSITIVE = {
-    "add", "sum", "mean", "cumsum", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
+#: Linear operators of one tensor all of whose weights are ≥ 0.
+_AVERAGES = {
+    "sum", "mean", "cumsum", "trace", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
     "adaptive_avg_pool2d", "adaptive_avg_pool3d",
 }  # fmt: skip
-_DENSE = {"linear", "matmul", "mm", "addmm", "bmm", "mv"}
+#: Products with constants that no other rule reads.
+_PRODUCTS = {"einsum", "tensordot", "inner", "outer", "ger", "dot", "vdot", "linalg_vecdot", "kron"}
+#: Activations: element-wise functions whose slope is bounded.
+_ACTIVATIONS = {
+    "relu", "relu6", "leaky_relu", "prelu", "hardtanh", "hardswish", "hardsigmoid", "abs", "clamp", "clamp_min",
+    "clamp_max", "softshrink", "elu", "selu", "celu", "gelu", "silu", "mish", "sigmoid", "logsigmoid", "tanh",
+    "softplus", "softsign", "tanhshrink", "sin", "cos", "atan", "asinh", "erf",
+}  # fmt: skip
+#: Moves that bring no constants in.
+_VIEWS = {
+    "view", "reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "getitem", "contiguous", "clone", "to",
+    "expand", "unbind", "chunk", "split", "select", "narrow", "movedim", "unflatten",
+}  # fmt: skip
+_WRITES = {"setitem", "copy", "_pack_padded_sequence"}
 
 
 class RevealCancel(Rescale):
@@ -53,195 +75,209 @@ class RevealCancel(Rescale):
         self.genomics = genomics
 
     def table(self) -> Table:
-        """The Rescale table with rules for parts where operators have them."""
+        """The Rescale table with rules for spreads where operators have them."""
         table = super().table()
-        table.kinds[Kind.STRUCTURAL] = self._apart
-        table.kinds[Kind.LINEAR] = self._sum
-        table.kinds[Kind.BILINEAR] = self._product
-        table.kinds[Kind.ELEMENTWISE] = self._activation
-        table.names |= {
-            "relu": self._activation,
-            "dropout": self._dropout,
-            "batch_norm": self._norm,
-            "pow": self._power,
+        rules: dict[Kind | str, Callable[[Call], Tensor | list[Tensor] | None]] = {
+            Kind.STRUCTURAL: self._moved,
+            Kind.LINEAR: self._added,
+            Kind.BILINEAR: self._mixed,
+            "mul": self._scaled,
+            "div": self._scaled,
+            "batch_norm": self._normed,
+            "dropout": self._dropped,
         }
+        for key, spread in rules.items():
+            plain = table.kinds[key] if isinstance(key, Kind) else table.names.get(key, table.kinds[Kind.BILINEAR])
+            rule = _beside(plain, spread)
+            if isinstance(key, Kind):
+                table.kinds[key] = rule
+            else:
+                table.names[key] = rule
         return table
 
-    def _apart(self, call: Call) -> Any:
-        """Moves and sums: each part moves by itself."""
-        if not self._splits(call):
-            return self.linear(call)
-        parts = [self._of_parts(call, which) for which in (0, 1)]
-        if not isinstance(parts[0], Tensor):
-            return self._several(call, parts)
-        return self._join(call, call.evaluate(detached), (parts[0], parts[1]))
-
-    def _splits(self, call: Call) -> bool:
-        """Whether parts can be followed through a call."""
-        return (
-            bool(call.active)
-            and same_conditions(call)
-            and call.name not in ("setitem", "copy", "_pack_padded_sequence")
-        )
-
-    def _of_parts(self, call: Call, which: int, flipped: Tensor | None = None) -> Any:
-        """A linear operator of one part of every operand, without what its constants add."""
-
-        def pick(t: Tensor) -> Tensor:
-            if not t.requires_grad or not any(t is a for a in call.active):
-                return t.detach()
-            return parts_of(call, t)[1 - which if t is flipped else which]
-
-        def nothing(t: Tensor) -> Tensor:
-            return torch.zeros_like(t) if any(t is a for a in call.active) else t.detach()
-
-        moved = call.evaluate(pick)
+    def _moved(self, call: Call) -> Any:
+        """Spreads move as values do; constants that come in have none."""
+        if call.name in _WRITES or not any(kept(call, t) is not None for t in call.active):
+            return None
+        moved = call.evaluate(lambda t: spread_of(call, t) if _varies(call, t) else t.detach())
+        if call.name in _VIEWS:
+            return moved
         with torch.no_grad():
-            offset = call.evaluate(nothing)
+            offset = call.evaluate(lambda t: torch.zeros_like(t) if _varies(call, t) else t.detach())
         if isinstance(moved, Tensor):
-            return moved - offset
-        return [m - o for m, o in zip(moved, offset, strict=True)]
+            return _less(moved, offset)
+        return [_less(m, o) for m, o in zip(moved, offset, strict=True)]
 
-    def _several(self, call: Call, parts: list[Any]) -> Any:
-        values, twins = call.evaluate(detached), call.twin_value()
-        outs = [route(lambda g: (g, g), v.clone(), p, n) for v, p, n in zip(values, parts[0], parts[1], strict=True)]
-        result = tuple(outs) if isinstance(values, tuple) else outs
-        call.mode.mark_all(result, twins)
-        for out, p, n in zip(outs, parts[0], parts[1], strict=True):
-            _keep(call, out, (p, n), _origin(call))
-        return result
+    def _added(self, call: Call) -> Tensor | None:
+        """Spreads add up, also those of what is subtracted."""
+        name, active = call.name, call.active
+        beside = any(kept(call, t) is not None for t in active)
+        if name in ("neg", "positive"):
+            return kept(call, active[0])
+        if self.genomics and not beside:
+            return None
+        if name in _AVERAGES and len(active) == 1:
+            return call.evaluate(lambda t: spread_of(call, t) if t is active[0] else t.detach())
+        if name not in ("add", "sub") or (len(active) == 1 and not beside):
+            return None
+        total = torch.zeros((), dtype=active[0].dtype, device=active[0].device)
+        for operand, factor in ((call.args[0], 1), (call.argument(1, "other"), abs(call.kwargs.get("alpha", 1)))):
+            if isinstance(operand, Tensor) and _varies(call, operand):
+                total = total + spread_of(call, operand) * factor
+        return total
 
-    def _sum(self, call: Call) -> Any:
-        if call.name in _POSITIVE and call.kwargs.get("alpha", 1) > 0:
-            return self._apart(call)
-        if call.name == "neg" and self._splits(call):
-            return self._join(call, call.evaluate(detached), (self._of_parts(call, 1), self._of_parts(call, 0)))
-        if call.name == "sub" and self._splits(call) and len(call.active) <= 2 and call.kwargs.get("alpha", 1) > 0:
-            second = call.args[1]
-            if len(call.active) == 1 or call.args[0] is not second:
-                flipped = second if isinstance(second, Tensor) else None
-                parts = self._of_parts(call, 0, flipped), self._of_parts(call, 1, flipped)
-                return self._join(call, call.evaluate(detached), parts)
-        return self.linear(call)
-
-    def _product(self, call: Call) -> Any:
-        """Constant weights: positive and negative ones apart."""
-        if not self._splits(call):
-            return self.bilinear(call)
+    def _mixed(self, call: Call) -> Tensor | None:
+        """What is added up has parts by the sign of each product: |W| |Δx|."""
+        if len(call.active) != 1 or (self.genomics and call.name.startswith("conv")):
+            return None
+        x = call.active[0]
         affine = as_affine(call)
-        if affine is not None:
-            return self._affine(call, affine)
-        if call.name == "mul" and len(call.active) == 1:
-            x = call.active[0]
-            other = call.args[1] if call.args[0] is x else call.args[0]
-            factor = (
-                other.detach() if isinstance(other, Tensor) else torch.full((), other, dtype=x.dtype, device=x.device)
-            )
-            return self._affine(call, Affine(lambda t, w, _b: t * w, factor, None))
-        return self.bilinear(call)
+        if affine is not None and affine.weight is not None:
+            return affine.apply(_size(call, x), affine.weight.abs(), None)
+        if call.name in _PRODUCTS:
+            return call.evaluate(lambda t: _size(call, t) if t is x else t.detach().abs())
+        return None
 
-    def _affine(self, call: Call, affine: Affine) -> Any:
-        p, n = parts_of(call, call.active[0])
-        weight = affine.weight if affine.weight is not None else torch.ones((), dtype=p.dtype, device=p.device)
-        up, down = weight.clamp(min=0), weight.clamp(max=0)
-        apply = affine.apply
-        parts = apply(p, up, None) + apply(n, down, None), apply(p, down, None) + apply(n, up, None)
-        kind = "conv" if call.name.startswith("conv") else "dense" if call.name in _DENSE else _origin(call)
-        return self._join(call, call.evaluate(detached), parts, kind)
+    def _scaled(self, call: Call) -> Tensor | None:
+        """A constant factor or divisor scales the spread by its size."""
+        first, second = call.args[0], call.argument(1, "other")
+        if len(call.active) != 1 or call.argument(2, "rounding_mode") is not None:
+            return None
+        top = call.active[0] is first
+        wide = kept(call, call.active[0])
+        if wide is None or (call.name == "div" and not top):
+            return None
+        factor = second if top else first
+        size = factor.detach().abs() if isinstance(factor, Tensor) else abs(factor)
+        return wide / size if call.name == "div" else wide * size
 
-    def _norm(self, call: Call) -> Any:
-        affine = as_affine(call) if call.active else None
-        if affine is None:
-            return Rescale.table(self).names["batch_norm"](call)
-        return self._affine(call, affine)
+    def _normed(self, call: Call) -> Tensor | None:
+        affine = as_affine(call)
+        wide = None if affine is None else kept(call, call.active[0])
+        if affine is None or affine.weight is None or wide is None:
+            return None
+        return affine.apply(wide, affine.weight.abs(), None)
 
-    def _dropout(self, call: Call) -> Any:
+    def _dropped(self, call: Call) -> Tensor | None:
         trains = call.argument(2, "training", True) and call.argument(1, "p", 0.5) != 0
-        return self.dropout(call) if trains else self._apart(call)
+        return None if trains else kept(call, call.active[0])
 
-    def _power(self, call: Call) -> Any:
-        return self._activation(call) if len(call.active) == 1 else self.power(call)
+    def relu(self, call: Call) -> Any:
+        """An activation like others, when it has a spread."""
+        return self._activation(call) if self._reveals(call) else super().relu(call)
+
+    def elementwise(self, call: Call) -> Any:
+        """Activations answer both parts; other functions follow Rescale."""
+        return self._activation(call) if self._reveals(call) else super().elementwise(call)
+
+    @staticmethod
+    def _reveals(call: Call) -> bool:
+        active = call.active
+        return (
+            len(active) == 1
+            and call.name in _ACTIVATIONS
+            and same_conditions(call)
+            and kept(call, active[0]) is not None
+        )
 
     def _activation(self, call: Call) -> Any:
         """Both parts of Δy, each the mean over the two orders of adding the parts of Δx."""
-        if len(call.active) != 1 or not same_conditions(call):
-            return self.elementwise(call)
         x = call.active[0]
-        p, n = parts_of(call, x)
-        if self.genomics and _origin(call) == "conv":
-            value, other = call.evaluate(detached), call.twin_value()
-            slope = self._slope(call, x, value, other)
-            return self._join(call, value, (p * slope, n * slope))
+        spread = spread_of(call, x)
+        here, there, wide = x.detach(), call.mode.twin(x), spread.detach()
+        delta = here - there
+        up, down = (delta + wide) / 2, (delta - wide) / 2
 
         def at(point: Tensor) -> Tensor:
             with torch.no_grad():
                 return call.evaluate(lambda t: point if t is x else t.detach())
 
-        x0, up, down = call.mode.twin(x), p.detach(), n.detach()
-        value, start = call.evaluate(detached), call.twin_value()
-        with_up, with_down = at(x0 + up), at(x0 + down)
-        rises = (with_up - start + value - with_down) / 2, (with_down - start + value - with_up) / 2
-        own = derivative_at(call, [x], [x.detach()])(torch.ones_like(value))[0]
-        slopes = [self._part_slope(r, d, own) for r, d in zip(rises, (up, down), strict=True)]
-        return self._join(call, value, (p * slopes[0], n * slopes[1]))
-
-    def _part_slope(self, rise: Tensor, run: Tensor, own: Tensor) -> Tensor:
-        return torch.where(run.abs() >= max(self.eps, torch.finfo(run.dtype).tiny), secant(rise, run, 0.0, 0.0), own)
-
-    def _join(self, call: Call, value: Tensor, parts: Parts, origin: str | None = None) -> Any:
-        """Finish a call: the value, as the sum of the parts in the graph, and the parts beside it."""
-        origin = origin or _origin(call)
-        out = route(lambda g: (g, g), value.clone() if value._is_view() else value, *parts)  # a view has an owner
-        twin = call.twin_value()
-        if call.mutates:
-            _forget(call, call.args[0])
-        out = call.settle(out, twin)
-        _keep(call, out, parts, origin)
+        value, start, high, low = at(here), call.twin_value(), at(there + up), at(there + down)
+        both = value - start
+        by_up = self._part_slope(call, up, (high - low + both) / 2)
+        by_down = self._part_slope(call, down, (low - high + both) / 2)
+        same, cross = (by_up + by_down) / 2, (by_up - by_down) / 2
+        out, wider = route(lambda g, s: (g * same + s * cross, g * cross + s * same), (value, high - low), x, spread)
+        out = call.settle(out, start)
+        _keep(call, out, wider)
         return out
 
+    def _part_slope(self, call: Call, run: Tensor, rise: Tensor) -> Tensor:
+        """Answer / part; in the limit of a part too small to divide by, the mean derivative at both ends."""
+        x = call.active[0]
+        here, there = x.detach(), call.mode.twin(x)
+        size = run.abs()
+        eps = torch.finfo(run.dtype).eps
+        near = (size < self.eps) | (size <= 8 * eps * (here.abs() + there.abs()))
+        if call.operator.smooth:
+            limit = eps ** (1 / 3)
+            near |= size < (limit * torch.minimum(here.abs(), there.abs()) if call.name in STEEP else limit)
+        slope = secant(rise, run, 0.0, 0.0)
+        if not some(near):
+            return slope
+        ones = torch.ones_like(slope)
+        ends = [derivative_at(call, [x], [end])(ones)[0] for end in (there + run / 2, here - run / 2)]
+        return torch.where(near, (ends[0] + ends[1]) / 2, slope)
 
-def parts_of(call: Call, tensor: Tensor) -> Parts:
-    """Δ⁺ and Δ⁻ of a tensor: those that travel beside it, else by the sign of the difference."""
+
+def _beside(plain: Callable[[Call], Any], spread: Callable[[Call], Any]) -> Callable[[Call], Any]:
+    """A rule that also keeps the spread of what it gives, worked out before the call writes anything."""
+
+    def rule(call: Call) -> Any:
+        wide = spread(call) if call.active and same_conditions(call) else None
+        out = plain(call)
+        if isinstance(out, Tensor):
+            _keep(call, out, wide)
+        elif wide is not None:
+            for part, beside in zip(out, wide, strict=True):
+                _keep(call, part, beside)
+        return out
+
+    return rule
+
+
+def _varies(call: Call, tensor: Tensor) -> bool:
+    return any(tensor is t for t in call.active)
+
+
+def _less(moved: Tensor, offset: Tensor) -> Tensor:
+    """Spreads without the constants among them, which may be infinite."""
+    return torch.where(offset == 0, moved, torch.where(offset.isfinite(), moved - offset, 0.0))
+
+
+def kept(call: Call, tensor: Tensor) -> Tensor | None:
+    """The spread that travels beside a tensor, unless its memory was written to since."""
     mark = call.mode.marks.get(tensor, call.mode)
-    found: Any = None if mark is None else mark.notes.get("parts")
-    if found is not None:
-        return found
+    return None if mark is None else _of_mark(mark, tensor)
+
+
+def _of_mark(mark: Mark, tensor: Tensor) -> Tensor | None:
+    found: Any = mark.notes.get("spread")
+    return found[1] if found is not None and found[0] == tensor._version else None  # no public name
+
+
+def spread_of(call: Call, tensor: Tensor) -> Tensor:
+    """The spread that travels beside a tensor, else |Δ|."""
+    found = kept(call, tensor)
+    return _size(call, tensor) if found is None else found
+
+
+def _size(call: Call, tensor: Tensor) -> Tensor:
+    """|Δ| as a function of the tensor, with derivative 0 where Δ = 0."""
     delta = tensor.detach() - call.mode.twin(tensor)
-    rest = (delta == 0) / 2
-    parts: list[Tensor] = []
-    for part, mask in ((delta.clamp(min=0), delta > 0), (delta.clamp(max=0), delta < 0)):
-        weight = mask + rest
-        parts.append(route(lambda g, w=weight: (g * w,), part, tensor))
-    return parts[0], parts[1]
+    sign = delta.sign()
+    return route(lambda g: (g * sign,), delta.abs(), tensor)
 
 
-def _keep(call: Call, tensor: Tensor, parts: Parts, origin: str | None) -> None:
+def _keep(call: Call, tensor: Tensor, wide: Tensor | None) -> None:
     mark = call.mode.marks.get(tensor, call.mode)
-    if mark is not None and tensor.requires_grad:
-        mark.notes.update(parts=parts, origin=origin)
-
-
-def _origin(call: Call) -> str | None:
-    """The kind of the last operator with weights before a call."""
-    for tensor in call.active:
-        mark = call.mode.marks.get(tensor, call.mode)
-        if mark is not None and mark.notes.get("origin"):
-            return mark.notes["origin"]
-    return None
-
-
-def _forget(call: Call, target: Tensor) -> None:
-    """In-place code changes what other views of a memory show: their parts are worked out anew when needed."""
-    memory = target.untyped_storage().data_ptr()
-    for tensor in call.mode.marks:
-        if tensor.untyped_storage().data_ptr() == memory:
-            mark = call.mode.marks.get(tensor, call.mode)
-            if mark is not None:
-                mark.notes.pop("parts", None)
+    if mark is None or wide is None or not tensor.requires_grad:
+        return
+    mark.notes["spread"] = (tensor._version, wide.expand(tensor.shape))  # no public name
 
 
 def run_reveal(
-    comparison: Comparison, function: AtInputs, points: Tensors, twins: Tensors, rows: Rows, layers: Layers | None
+    comparison: Comparison, function: AtRuled, points: Tensors, twins: Tensors, rows: Rows, layers: Layers | None
 ) -> tuple[Pass, Tensors]:
     """One pass under RevealCancel: what it gives, and the contributions of the variables."""
     rules = RevealCancel(comparison.eps, genomics=comparison.rule == "genomics")
@@ -249,29 +285,33 @@ def run_reveal(
     with contextlib.closing(mode), torch.enable_grad():
         variables = tuple(leaf(p) for p in points)
         scores, values = run_forward(function, mode, (variables, twins), rows, layers)
-        bases = [mode.twin(v) for v in values]
-        contributions, slopes = _contributions(mode, scores, values, bases)
+        bases = tuple(mode.twin(v) for v in values)
+        names = function.names if layers is None else ()
+        contributions, slopes = _contributions(mode, scores, (values, bases), names)
         grads: list[Tensor] = []
         for part, slope, value, base in zip(contributions, slopes, values, bases, strict=True):
             run = value.detach() - base
             grads.append(torch.where((run.abs() >= comparison.eps) & (run != 0), secant(part, run, 0.0, 0.0), slope))
-        covers = layers is None or not bypassed(scores, values, variables)
+        covers = layers is None or not bypassed(scores, values, mode.leaves)
         plain = tuple(v.detach() for v in values)
-        return Pass(scores.detach(), mode.twin(scores), plain, tuple(bases), tuple(grads), covers), tuple(contributions)
+        return Pass(scores.detach(), mode.twin(scores), plain, bases, tuple(grads), covers), tuple(contributions)
 
 
 def _contributions(
-    mode: RuleMode, scores: Tensor, values: Tensors, bases: list[Tensor]
+    mode: RuleMode, scores: Tensor, ends: tuple[Tensors, Tensors], names: Sequence[str]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Σ of multiplier times difference over the parts of each value, and the mean of both multipliers."""
-    parts: list[Tensor] = []
-    deltas: list[Tensor] = []
-    for value, base in zip(values, bases, strict=True):
-        mark = mode.marks.get(value, mode)
-        found: Any = None if mark is None else mark.notes.get("parts")
-        parts += [value, value] if found is None else list(found)
-        half = (value.detach() - base) / 2
-        deltas += [half, half] if found is None else [f.detach() for f in found]
-    grads = differentiate(scores, parts)
-    quads = list(zip(grads[::2], deltas[::2], grads[1::2], deltas[1::2], strict=True))
-    return [a * b + c * d for a, b, c, d in quads], [(a + c) / 2 for a, _, c, _ in quads]
+    """Σ of multiplier times difference over both parts of each value, and the mean of their multipliers."""
+    values, bases = ends
+    marks = [mode.marks.get(value, mode) for value in values]
+    spreads = [None if m is None else _of_mark(m, v) for m, v in zip(marks, values, strict=True)]
+    beside = [s for s in spreads if s is not None]
+    grads = differentiate(scores, (*values, *beside), names)
+    rest = iter(zip(grads[len(values) :], beside, strict=True))
+    found: list[Tensor] = []
+    for value, base, grad, spread in zip(values, bases, grads, spreads, strict=False):
+        part = grad * (value.detach() - base)
+        if spread is not None:
+            by_spread, wide = next(rest)
+            part = part + by_spread * wide.detach()
+        found.append(part)
+    return found, list(grads[: len(values)])
