@@ -15,6 +15,7 @@ from captum._engine.operators import Kind
 from captum._engine.rules import Table
 from captum.attr.backprop.affine import Affine, as_affine
 from captum.attr.backprop.composites import Composite, Site
+from captum.attr.backprop.relevance_products import Pull, attention, transposed
 from captum.attr.backprop.relevance_rules import EpsilonRule, PropagationRule, stabilised
 from captum.attr.backprop.slopes import detached, distinct
 
@@ -49,6 +50,8 @@ class RelevanceFlow:
         names = dict.fromkeys((*passing, "dropout1d", "dropout2d", "dropout3d", "feature_dropout"), self._pass)
         names |= {"softmax": self._softmax, "logsumexp": self._structural, "div": self._quotient, "mul": self._product}
         names |= {"batch_norm": self._batch_norm, "pow": self._power}
+        if self.composite.softmax == "taylor":
+            names["scaled_dot_product_attention"] = self._attention
         names |= dict.fromkeys(self.composite.stops, self._stop)
         return Table(names, kinds)
 
@@ -132,6 +135,13 @@ class RelevanceFlow:
             return (out.nan_to_num_(nan=0.0),)  # hidden scores of −inf have no share: −inf · 0
 
         return call.settle(route(pull, value, x))
+
+    def _attention(self, call: Call) -> Any:
+        """Two products and a softmax at once."""
+        depth = _depth(call)
+        out = attention(call, getattr(self.composite.default, "epsilon", 1e-9))
+        _note(call, out, depth=depth)
+        return out
 
     def _quotient(self, call: Call) -> Any:
         """All to the numerator; a denominator normalises, and gets nothing."""
@@ -240,22 +250,30 @@ class RelevanceFlow:
         """R_in = x ⊙ Jᵀ(share · R / z) for every operand that varies, z the output."""
         active = distinct(call.active)
         saved = [call.mode.save(t) for t in active]
-        with torch.enable_grad():
-            leaves = {id(t): t.detach().requires_grad_() for t in active}
-            inner = call.evaluate(lambda t: leaves[id(t)] if id(t) in leaves else t.detach())
-        value = inner.detach()
+        value, back = _linearised(call, active)
         z = call.mode.save(value)
-        inputs = [leaves[id(t)] for t in active]
 
         def pull(relevance: Tensor) -> tuple[Tensor, ...]:
             ratio = stabilised(z.tensor, rule.epsilon)
             torch.div(relevance, ratio, out=ratio)
-            grads = torch.autograd.grad(inner, inputs, ratio if share == 1 else ratio.mul_(share))
+            grads = back(ratio if share == 1 else ratio.mul_(share))
             return tuple(g * s.tensor for g, s in zip(grads, saved, strict=True))
 
         out = call.settle(route(pull, value, *active))
         _note(call, out, depth=_depth(call))
         return out
+
+
+def _linearised(call: Call, active: list[Tensor]) -> tuple[Tensor, Pull]:
+    """The value of a call, and its transposed derivative by the tensors that vary."""
+    closed = transposed(call, active)
+    if closed is not None:
+        return call.evaluate(detached), closed
+    with torch.enable_grad():
+        leaves = {id(t): t.detach().requires_grad_() for t in active}
+        inner = call.evaluate(lambda t: leaves[id(t)] if id(t) in leaves else t.detach())
+    inputs = [leaves[id(t)] for t in active]
+    return inner.detach(), lambda g: torch.autograd.grad(inner, inputs, g)
 
 
 def _depth(call: Call) -> int:
