@@ -18,6 +18,7 @@ from captum.attr.backprop.relevance_rules import (
     EpsilonRule,
     FlatRule,
     GammaRule,
+    GeneralizedGammaRule,
     IdentityRule,
     NormRule,
     PassRule,
@@ -35,6 +36,7 @@ __all__ = [
     "EpsilonRule",
     "FlatRule",
     "GammaRule",
+    "GeneralizedGammaRule",
     "IdentityRule",
     "NormRule",
     "PassRule",
@@ -151,17 +153,20 @@ def epsilon(epsilon: float = 1e-9) -> Composite:
 
 
 def epsilon_gamma_box(
-    low: float | Tensor, high: float | Tensor, *, epsilon: float = 1e-6, gamma: float = 0.25
+    low: float | Tensor | None = None, high: float | Tensor | None = None, *, epsilon: float = 1e-6, gamma: float = 0.25
 ) -> Composite:
     """z^B at the first layer, γ at convolutions, ε at dense layers.
 
+    γ is that of :class:`GeneralizedGammaRule`, since after linear bottlenecks inputs have both signs.
+
     Args:
-        low: lowest value of the input, a number or a tensor that broadcasts to it.
-        high: highest value of the input.
+        low: lowest value that an input can have, a number or a tensor that broadcasts to it, such as that of black
+            pixels ``(1, C, 1, 1)``; None (default) for the lowest value of each example.
+        high: highest value that an input can have; None (default) for the highest value of each example.
         epsilon: ε of dense layers.
         gamma: γ of convolutions.
     """
-    return Composite(((0, ZBoxRule(low, high)), (_CONVOLUTIONS, GammaRule(gamma))), EpsilonRule(epsilon))
+    return Composite(((0, ZBoxRule(low, high)), (_CONVOLUTIONS, GeneralizedGammaRule(gamma))), EpsilonRule(epsilon))
 
 
 def epsilon_plus(*, epsilon: float = 1e-6) -> Composite:
@@ -204,10 +209,11 @@ def cp_lrp(*, epsilon: float = 1e-6, rows: Sequence[tuple[Where, PropagationRule
     return Composite(rows, EpsilonRule(epsilon), softmax="stop", products="gate", passes=_ACTIVATIONS)
 
 
-#: Composites by name; those that need no arguments.
+#: Composites by name.
 NAMED: Mapping[str, Callable[[], Composite]] = MappingProxyType(
     {
         "epsilon": epsilon,
+        "epsilon_gamma_box": epsilon_gamma_box,
         "epsilon_plus": epsilon_plus,
         "epsilon_plus_flat": epsilon_plus_flat,
         "alpha2_beta1_flat": alpha2_beta1_flat,

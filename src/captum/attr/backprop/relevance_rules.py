@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from captum.attr.backprop.affine import Affine
+from captum.attr.backprop.slopes import some
 from captum.errors import InputError
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "EpsilonRule",
     "FlatRule",
     "GammaRule",
+    "GeneralizedGammaRule",
     "IdentityRule",
     "NormRule",
     "PassRule",
@@ -43,10 +45,10 @@ class Term:
 
 @dataclass(slots=True)
 class Group:
-    """Terms that share c · R in proportion to what they contribute to the sum of all of them."""
+    """Terms that share c · R in proportion to what they contribute to the sum of all of them; c may differ by output."""
 
     terms: list[Term]
-    share: float = 1.0
+    share: float | Tensor = 1.0
 
 
 def stabilised(z: Tensor, epsilon: float) -> Tensor:
@@ -84,14 +86,16 @@ class PropagationRule(ABC):
         """
         total = torch.zeros_like(x)
         for group in self.groups(x, affine):
+            claims = group.share * relevance
+            if not some(claims != 0):
+                continue
             with torch.enable_grad():
                 leaves = [t.x.detach().requires_grad_() for t in group.terms]
                 parts = [
                     t.sign * affine.apply(leaf, t.weight, t.bias) for t, leaf in zip(group.terms, leaves, strict=True)
                 ]
                 z = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
-            share = group.share * relevance / stabilised(z.detach(), self.epsilon)
-            grads = torch.autograd.grad(z, leaves, share)
+            grads = torch.autograd.grad(z, leaves, claims / stabilised(z.detach(), self.epsilon))
             for term, grad in zip(group.terms, grads, strict=True):
                 total = total + term.x * grad
         return total
@@ -134,6 +138,48 @@ class GammaRule(PropagationRule):
         """The operator with raised positive weights."""
         weight = None if affine.weight is None else affine.weight + self.gamma * affine.weight.clamp(min=0)
         return [Group([Term(x, weight, None if self.set_bias_to_zero else affine.bias)])]
+
+
+class GeneralizedGammaRule(PropagationRule):
+    r"""γ for inputs of any sign: contributions of the sign of the output are raised.
+
+    With c_ij = x_i w_ij and the bias as one more contribution,
+    R_i = Σ_j (c_ij + γ c_ij^±) / (z_j + γ Σ_i c_ij^±) R_j, where ± is the sign of z_j. The denominator has the sign of z_j
+    and at least its size, so that it vanishes only where the output does; :class:`GammaRule` has this for inputs ≥ 0 and
+    outputs > 0 alone.
+
+    L. Andéol et al., "Learning domain invariant representations by joint Wasserstein distance minimization", 2021,
+    arXiv:2106.04923.
+
+    Args:
+        gamma: γ (default 0.25).
+        set_bias_to_zero: whether to leave the bias out of the contributions, so that relevance is conserved.
+        epsilon: stabiliser.
+    """
+
+    def __init__(self, gamma: float = 0.25, set_bias_to_zero: bool = False, *, epsilon: float = 1e-9) -> None:
+        self.gamma = gamma
+        self.set_bias_to_zero = set_bias_to_zero
+        self.epsilon = epsilon
+
+    def groups(self, x: Tensor, affine: Affine) -> list[Group]:
+        """Outputs > 0 and the others, each with contributions of its sign raised."""
+        bias = None if self.set_bias_to_zero else affine.bias
+        with torch.no_grad():
+            rises = (affine.apply(x, affine.weight, bias) > 0).to(x.dtype)
+        raised, lowered = self._toward(affine.weight, 1), self._toward(affine.weight, -1)
+        up = [Term(x.clamp(min=0), raised, self._toward(bias, 1))]
+        down = [Term(x.clamp(min=0), lowered, self._toward(bias, -1))]
+        if some(x < 0):
+            up.append(Term(x.clamp(max=0), lowered, None))
+            down.append(Term(x.clamp(max=0), raised, None))
+        return [Group(up, rises), Group(down, 1 - rises)]
+
+    def _toward(self, values: Tensor | None, sign: int) -> Tensor | None:
+        """Values with those of a sign raised."""
+        if values is None:
+            return None
+        return values + self.gamma * (values.clamp(min=0) if sign > 0 else values.clamp(max=0))
 
 
 class Alpha1_Beta0_Rule(PropagationRule):  # noqa: N801  # the name that published code uses
@@ -212,19 +258,25 @@ class ZBoxRule(PropagationRule):
     """z^B for the first layer, inputs in a box: R_i = Σ_j (x_i w_ij − l_i w_ij⁺ − h_i w_ij⁻) R_j / z_j.
 
     Args:
-        low: lowest value of an input, a number or a tensor that broadcasts to the input.
-        high: highest value of an input.
+        low: lowest value of an input, a number or a tensor that broadcasts to the input; None (default) for the lowest
+            value of each example.
+        high: highest value of an input; None (default) for the highest value of each example.
         epsilon: stabiliser.
     """
 
-    def __init__(self, low: float | Tensor, high: float | Tensor, *, epsilon: float = 1e-9) -> None:
+    def __init__(
+        self, low: float | Tensor | None = None, high: float | Tensor | None = None, *, epsilon: float = 1e-9
+    ) -> None:
         self.low = low
         self.high = high
         self.epsilon = epsilon
 
     def groups(self, x: Tensor, affine: Affine) -> list[Group]:
         """The operator less what the corners of the box contribute."""
-        low, high = (torch.as_tensor(v, dtype=x.dtype, device=x.device).expand_as(x) for v in (self.low, self.high))
+        own = tuple(range(1, x.dim()))
+        low = x.amin(own, keepdim=True) if self.low is None else self.low
+        high = x.amax(own, keepdim=True) if self.high is None else self.high
+        low, high = (torch.as_tensor(v, dtype=x.dtype, device=x.device).expand_as(x) for v in (low, high))
         if affine.weight is None:
             return [Group([Term(x, None, None), Term(low, None, None, -1.0)])]
         return [
