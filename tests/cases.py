@@ -17,7 +17,7 @@ from torch import nn
 
 import captum.attr
 from captum.linear import ClosedFormLinearRegression
-from tests.subjects import SLOW, SPATIAL, Subject
+from tests.subjects import ATTENDING, SLOW, SPATIAL, Subject
 
 LAWS = {
     "completeness": "values add up to F(x) - F(baseline)",
@@ -57,6 +57,7 @@ class Case:
         random: Whether it draws random numbers.
         targeted: Whether ``attribute`` takes a ``target``.
         spatial: Whether it needs a layer with an image-like value.
+        attends: Whether it reads the attention weights of a transformer: values are one per token.
         tolerance: Largest completeness error per unit of score on a smooth function.
         breaks: Law to reason, for each law of ``LAWS`` that this algorithm cannot keep.
         settings: Keyword arguments of the constructor.
@@ -72,6 +73,7 @@ class Case:
     random: bool = False
     targeted: bool = True
     spatial: bool = False
+    attends: bool = False
     tolerance: float = 1e-4
     breaks: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
@@ -85,7 +87,13 @@ class Case:
     @property
     def home(self) -> str:
         """The simplest subject this row can be called on."""
-        return "cnn" if self.spatial else "mlp"
+        return "attention" if self.attends else "cnn" if self.spatial else "mlp"
+
+    def fits(self, name: str) -> bool:
+        """Whether the row can be called on the subject of that name."""
+        if self.attends or name == "attention":
+            return self.attends and name in ATTENDING
+        return (name in SPATIAL or not self.spatial) and (self.name, name) not in _DEGENERATE
 
     def takes(self, argument: str) -> bool:
         """Whether ``attribute`` has an argument of that name; ``NoiseTunnel`` has those of the row it wraps."""
@@ -177,6 +185,9 @@ _GUIDED = {"completeness": _GRADIENT, "invariance": _RULED, "double": _SLOPES, "
 _RELEVANCE = {"completeness": "biases keep their share", "invariance": _RULED, "double": _SLOPES, "callables": _MODULE,
               "linearity": "a sum shares in proportion to its parts"}  # fmt: skip
 
+_ATTENTION = {"structure": "values are one per token, whatever the form of the inputs", "double": _SLOPES,
+              "callables": _MODULE}  # fmt: skip
+
 
 def _row(name: str, **more: object) -> Case:
     more.setdefault("cls", name)
@@ -267,7 +278,11 @@ _ROWS = (
     _row("NeuronDeconvolution", settings=_GATES, place="neuron", targeted=False, breaks=_GUIDED),
     _row("LRP", breaks=_RELEVANCE),
     _row("LRP(epsilon_plus)", cls="LRP", settings={"composite": "epsilon_plus"}, breaks=_RELEVANCE),
+    _row("LRP(attn_lrp)", cls="LRP", settings={"composite": "attn_lrp"},
+         breaks={**_RELEVANCE, "dtype": "half precision sees other shares where a sum nearly cancels"}),
     _row("LayerLRP", place="layer", breaks=_RELEVANCE),
+    _row("AttentionRollout", attends=True, targeted=False, breaks=_ATTENTION),
+    _row("AttentionRelevance", attends=True, breaks=_ATTENTION),
 )  # fmt: skip
 
 CASES = {row.name: row for row in _ROWS}
@@ -279,12 +294,14 @@ def rows(
     place: str | None = None,
     random: bool | None = None,
     spatial: bool | None = None,
+    attends: bool | None = False,
     where: Callable[[Case], bool] = lambda case: True,
 ) -> list[Case]:
-    """The rows that keep a law, by default all of them."""
+    """The rows that keep a law, by default all of them but those that need a transformer."""
     kept = [case for case in CASES.values() if law not in case.breaks and where(case)]
     kept = [case for case in kept if place is None or case.place == place]
     kept = [case for case in kept if random is None or case.random == random]
+    kept = [case for case in kept if attends is None or case.attends == attends]
     return [case for case in kept if spatial is None or case.spatial == spatial]
 
 
@@ -302,7 +319,7 @@ def pairs(law: str, *names: str, **only: object) -> list[object]:
     """The rows that keep a law with each subject they can be called on, as pytest parameters ``case, name``."""
     return [
         pytest.param(case, name, id=f"{case.name}-{name}", marks=[pytest.mark.slow] if name in SLOW else [])
-        for case in rows(law, **only)  # type: ignore[arg-type]
+        for case in rows(law, attends=None, **only)  # type: ignore[arg-type]
         for name in names
-        if (name in SPATIAL or not case.spatial) and (case.name, name) not in _DEGENERATE
+        if case.fits(name)
     ]

@@ -293,8 +293,25 @@ def tiny_vit() -> nn.Module:
     return ViTForImageClassification(config)
 
 
+class Attentive(nn.Module):
+    """Two blocks of attention with residual connections, over vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix1, self.mix2 = nn.Linear(8, 24), nn.Linear(8, 24)
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for mix in (self.mix1, self.mix2):
+            query, key, value = (p.unflatten(-1, (2, 4)).transpose(1, 2) for p in mix(self.norm(x)).chunk(3, -1))
+            x = x + F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        return self.head(x[:, 0])
+
+
 BUILDERS = {
     "mlp": lambda: Mlp(activation=nn.ReLU),
+    "attention": Attentive,
     "cnn": Cnn,
     "resnet18": ResNet18,
     "residual": FunctionalResidual,

@@ -116,6 +116,10 @@ def _pair(model: nn.Module) -> Subject:
     return Subject("pair", model, inputs, 0, "gate", 3, (drawn(2, 3, seed=3), 0.0), cloud, torch.tensor([1.0, 2.0]))
 
 
+def _attention(model: nn.Module) -> Subject:
+    return Subject("attention", model, drawn(2, 5, 8), 1, "norm", 3)
+
+
 def _bert(model: nn.Module) -> Subject:
     mask = torch.ones(2, 5, dtype=torch.long)
     mask[1, 4] = 0
@@ -137,13 +141,14 @@ def _vit(model: nn.Module) -> Subject:
 
 _MAKERS = {
     "mlp": _mlp, "cnn": _cnn, "resnet18": _resnet18, "residual": _residual, "lstm": _lstm, "embeddings": _embeddings,
-    "tabular": _tabular, "pair": _pair, "bert": _bert, "gpt2": _gpt2, "vit": _vit,
+    "tabular": _tabular, "pair": _pair, "bert": _bert, "gpt2": _gpt2, "vit": _vit, "attention": _attention,
 }  # fmt: skip
 TENSOR_SUBJECTS = ("mlp", "cnn", "residual", "lstm", "resnet18", "vit")
 TOKEN_SUBJECTS = ("embeddings", "tabular", "bert", "gpt2")
 SPATIAL = ("cnn", "resnet18", "vit")
+ATTENDING = ("attention", "bert", "gpt2", "vit")
 SLOW = ("resnet18", "vit", "bert", "gpt2", "tabular")
-SUBJECTS = (*TENSOR_SUBJECTS, "pair", *TOKEN_SUBJECTS)
+SUBJECTS = (*TENSOR_SUBJECTS, "pair", *TOKEN_SUBJECTS, "attention")
 
 
 def subject(name: str) -> Subject:

@@ -40,7 +40,7 @@ def inside(whole: Subject, model: nn.Module) -> Subject:
     return whole.but(model=model, layer=f"model.{whole.layer}", spatial=spatial)
 
 
-@pytest.mark.parametrize("case", keeping("restored"))
+@pytest.mark.parametrize("case", keeping("restored", attends=None))
 def test_a_model_that_writes_into_its_input(case: Case) -> None:
     whole = subject(case.home)
     before = whole.inputs.clone()

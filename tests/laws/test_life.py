@@ -38,7 +38,7 @@ def test_the_object_can_be_pickled_and_copied(case: Case) -> None:
     torch.testing.assert_close(case.call(method, whole), want)
 
 
-@pytest.mark.parametrize("case", keeping("growth"))
+@pytest.mark.parametrize("case", keeping("growth", attends=None))
 def test_a_hundred_calls_pile_up_no_tensors(case: Case) -> None:
     whole = subject(case.home).but(target=1)
     method = case.build(whole)
@@ -75,7 +75,7 @@ def test_no_grad_callers_get_the_same(case: Case) -> None:
     torch.testing.assert_close(values, want)
 
 
-@pytest.mark.parametrize(("case", "name"), pairs("modes", "cnn", "embeddings"))
+@pytest.mark.parametrize(("case", "name"), pairs("modes", "cnn", "embeddings", "attention"))
 def test_inference_mode_callers_get_the_same(case: Case, name: str) -> None:
     """Also with inputs made inside inference mode, which autograd refuses."""
     whole = subject(name)
@@ -96,7 +96,7 @@ def test_a_frozen_model_is_explained_alike(case: Case) -> None:
     torch.testing.assert_close(case.run(whole), want)
 
 
-@pytest.mark.parametrize("case", keeping("modes"))
+@pytest.mark.parametrize("case", keeping("modes", attends=None))
 def test_autocast_callers_get_close_values(case: Case) -> None:
     """bfloat16 kernels under autocast; the values keep the dtype of the inputs."""
     whole = subject(case.home)
@@ -147,6 +147,8 @@ def test_public_facts(case: Case) -> None:
         "GuidedGradCam",
         "NeuronGuidedBackprop",
         "NeuronDeconvolution",
+        "AttentionRollout",
+        "AttentionRelevance",
     }
     assert method.has_convergence_delta() == (case.cls in delta)
     assert method.multiplies_by_inputs == (case.cls not in multiplies)

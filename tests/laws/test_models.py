@@ -22,7 +22,9 @@ def test_every_algorithm_runs_on_every_model(case: Case, name: str) -> None:
     values = leaves(case.run(whole, **case.quick()))
     assert all(torch.isfinite(leaf).all() for leaf in values)
     assert any(leaf.abs().max() > 0 for leaf in values)
-    if case.place != "layer":
+    if case.attends:
+        assert [leaf.shape[0] for leaf in values] == [len(whole.inputs)]
+    elif case.place != "layer":
         assert [leaf.shape for leaf in values] == [each.shape for each in leaves(whole.inputs)]
 
 

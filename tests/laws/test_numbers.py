@@ -33,7 +33,9 @@ def converted(whole: Subject, **to: object) -> Subject:
 
 
 @pytest.mark.parametrize("dtype", _DTYPES)
-@pytest.mark.parametrize(("case", "name"), pairs("dtype", "mlp", "cnn", "pair", "embeddings", random=False))
+@pytest.mark.parametrize(
+    ("case", "name"), pairs("dtype", "mlp", "cnn", "pair", "embeddings", "attention", random=False)
+)
 def test_values_have_the_dtype_of_the_model(case: Case, name: str, dtype: torch.dtype) -> None:
     exact = case.run(converted(fresh_subject(name), dtype=torch.float64), **case.quick())
     values = case.run(converted(fresh_subject(name), dtype=dtype), **case.quick())
@@ -74,7 +76,7 @@ def test_quadrature_does_not_round_in_low_precision(name: str, method: str, dtyp
     torch.testing.assert_close(values.float(), want.float(), rtol=torch.finfo(dtype).eps, atol=0)
 
 
-@pytest.mark.parametrize(("case", "name"), pairs("device", "mlp", "cnn", "pair", random=False))
+@pytest.mark.parametrize(("case", "name"), pairs("device", "mlp", "cnn", "pair", "attention", random=False))
 def test_everything_stays_on_the_inputs_device(case: Case, name: str) -> None:
     """On the ``meta`` device every operator refuses partners from the CPU."""
     whole = converted(fresh_subject(name), device="meta")
@@ -98,7 +100,7 @@ def test_a_default_device_is_not_followed(case: Case) -> None:
     torch.testing.assert_close(values, want)
 
 
-@pytest.mark.parametrize("case", keeping("dtype"))
+@pytest.mark.parametrize("case", keeping("dtype", attends=None))
 def test_a_default_dtype_is_not_followed(case: Case) -> None:
     """float32 inputs stay float32 when the caller works in another default dtype."""
     whole = subject(case.home)

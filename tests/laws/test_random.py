@@ -54,7 +54,7 @@ def test_without_a_seed_the_global_streams_decide(case: Case) -> None:
     assert not torch.equal(call(case), call(case))
 
 
-@pytest.mark.parametrize("case", keeping("seeds", random=False))
+@pytest.mark.parametrize("case", keeping("seeds", random=False, attends=None))
 def test_a_method_without_chance_draws_nothing(case: Case) -> None:
     before = streams()
     first, again = call(case), call(case)

@@ -15,7 +15,7 @@ from tests.cases import Case, keeping, pairs
 from tests.laws.snapshots import assert_same, snapshot
 from tests.subjects import Subject, fresh_subject
 
-_MODELS = ("mlp", "cnn", "residual", "lstm", "pair", "embeddings", "tabular", "vit")
+_MODELS = ("mlp", "cnn", "residual", "lstm", "pair", "embeddings", "tabular", "vit", "attention")
 
 
 class ModelError(Exception):
@@ -66,7 +66,7 @@ def test_a_call_leaves_nothing_behind(case: Case, name: str) -> None:
 
 
 @pytest.mark.parametrize("error", [ModelError, KeyboardInterrupt])
-@pytest.mark.parametrize(("case", "name"), pairs("restored", "cnn", "embeddings"))
+@pytest.mark.parametrize(("case", "name"), pairs("restored", "cnn", "embeddings", "attention"))
 def test_a_failing_model_is_left_as_it_was(case: Case, name: str, error: type[BaseException]) -> None:
     """The error is raised inside the model at every call in turn, and comes out unchanged."""
     whole = fresh_subject(name)
@@ -85,7 +85,7 @@ def test_a_failing_model_is_left_as_it_was(case: Case, name: str, error: type[Ba
         assert_same(snapshot(whole.model, *tensors_of(whole), generators=generators), before)
 
 
-@pytest.mark.parametrize("case", keeping("restored"))
+@pytest.mark.parametrize("case", keeping("restored", attends=None))
 def test_inputs_that_require_grad_still_do(case: Case) -> None:
     whole = fresh_subject(case.home)
     leaf = whole.inputs.clone().requires_grad_(True)
@@ -97,7 +97,7 @@ def test_inputs_that_require_grad_still_do(case: Case) -> None:
     torch.testing.assert_close(values, case.run(whole))
 
 
-@pytest.mark.parametrize("case", keeping("restored"))
+@pytest.mark.parametrize("case", keeping("restored", attends=None))
 def test_inputs_inside_a_graph_are_taken(case: Case) -> None:
     whole = fresh_subject(case.home)
     weight = torch.ones((), requires_grad=True)
@@ -106,7 +106,7 @@ def test_inputs_inside_a_graph_are_taken(case: Case) -> None:
     torch.testing.assert_close(values, case.run(whole))
 
 
-@pytest.mark.parametrize("case", keeping("restored"))
+@pytest.mark.parametrize("case", keeping("restored", attends=None))
 def test_values_are_the_callers_own(case: Case) -> None:
     """Writing into the values changes neither the inputs nor the next result."""
     whole = fresh_subject(case.home)
@@ -119,7 +119,7 @@ def test_values_are_the_callers_own(case: Case) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Module .* is in training mode")  # which methods with rules say
-@pytest.mark.parametrize("case", keeping("restored"))
+@pytest.mark.parametrize("case", keeping("restored", attends=None))
 def test_training_mode_is_kept_and_dropout_still_drops(case: Case) -> None:
     whole = fresh_subject(case.home)
     whole.model.head = nn.Sequential(nn.Dropout(0.5), whole.model.head)
@@ -130,7 +130,7 @@ def test_training_mode_is_kept_and_dropout_still_drops(case: Case) -> None:
     assert all(module.training for module in whole.model.modules())
 
 
-@pytest.mark.parametrize("case", keeping("restored"))
+@pytest.mark.parametrize("case", keeping("restored", attends=None))
 def test_a_users_own_hooks_stay_and_run(case: Case) -> None:
     whole, seen = fresh_subject(case.home), []
     handles = [module.register_forward_hook(lambda m, i, o: seen.append(m)) for module in whole.model.modules()]

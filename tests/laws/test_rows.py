@@ -12,7 +12,7 @@ from torch import Tensor
 from tests.cases import Case, keeping, pairs
 from tests.subjects import Subject, subject
 
-_SMALL = ("mlp", "cnn", "lstm", "pair", "embeddings", "bert", "gpt2", "vit")
+_SMALL = ("mlp", "cnn", "lstm", "pair", "embeddings", "bert", "gpt2", "vit", "attention")
 
 
 def _chunked(case: Case) -> bool:

@@ -188,6 +188,7 @@ _BAD = {
     "too few indices": (SEGMENTER, IMAGE, (1, 2)),
     "int into a map": (SEGMENTER, IMAGE, 1),
     "index outside": (SEGMENTER, IMAGE, (1, 5, 0)),
+    "tuples of different lengths": (SEGMENTER, IMAGE, [(1, 2, 0), (0, 1)]),
     "indices per row outside": (SEGMENTER, IMAGE, [(1, 5, 0), (0, 0, 0)]),
     "tuple of strings": (MLP, X, ("a",)),
     "dict": (MLP, X, {0: 1}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from captum._engine.ruled import require_visible, run_forward
 from captum._engine.ruled_inputs import AtRuled, at_ruled
 from captum._engine.rules import RuleMode, Table
 from captum._engine.score import read_output
+from captum.attr.backprop.contrast import warn_of_training
 from captum.attr.base import GradientAttribution
 from captum.errors import InputError
 from captum.log import log_usage
@@ -75,23 +77,43 @@ class AttentionReader:
         return None if mark is None else mark.notes.get("weights")
 
 
-def read_attention(function: AtRuled, model: nn.Module, *, with_gradients: bool) -> tuple[list[Tensor], list[Tensor]]:
-    """Attention weights of each layer ``(B, heads, L, L)``, and the gradients of the score by them if wanted.
+@dataclass(slots=True)
+class Attention:
+    """What a pass tells of attention, in single precision at least.
+
+    Attributes:
+        weights: those of each layer, ``(B, heads, L, L)``.
+        grads: the gradients of the score by them; empty when not wanted.
+        dtype: that of the inputs, or of the embeddings of token ids.
+    """
+
+    weights: list[Tensor]
+    grads: list[Tensor]
+    dtype: torch.dtype
+
+
+def read_attention(function: AtRuled, model: nn.Module, *, with_gradients: bool) -> Attention:
+    """Attention weights of each layer, and the gradients of the score by them if wanted.
 
     Args:
         function: the score as a function of the inputs.
         model: the model, to name modules in messages.
         with_gradients: whether to run the backward pass.
     """
+    warn_of_training(model)
     reader = AttentionReader()
     mode = RuleMode(reader.table(), model, on_unknown="linear")
     with contextlib.closing(mode), function.running(), torch.enable_grad():
         variables = tuple(leaf(v.detach()) for v in function.values)
-        score, _ = run_forward(function, mode, (variables, None), function.everyone(), None)
+        score, values = run_forward(function, mode, (variables, None), function.everyone(), None)
         found = reader.found
         _require_square(found)
         grads = differentiate(score, found) if with_gradients else ()
-        return [w.detach() for w in found], list(grads)
+        return Attention([_precise(w.detach()) for w in found], [_precise(g) for g in grads], values[0].dtype)
+
+
+def _precise(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _require_square(found: list[Tensor]) -> None:
@@ -152,12 +174,13 @@ class AttentionRollout(_AttentionMethod):
             InputError: when the model has no self-attention over one sequence.
         """
         function = at_ruled(self.model, inputs, lambda out: _any_score(out, _rows_of(inputs)), additional_forward_args)
-        weights, _ = read_attention(function, self.model, with_gradients=False)
+        read = read_attention(function, self.model, with_gradients=False)
+        weights = read.weights
         total = torch.eye(weights[0].shape[-1], dtype=weights[0].dtype, device=weights[0].device)
         for layer in weights:
             mixed = layer.mean(1) + torch.eye(layer.shape[-1], dtype=layer.dtype, device=layer.device)
             total = (mixed / mixed.sum(-1, keepdim=True)) @ total
-        return self._of_query(total, query)
+        return self._of_query(total, query).to(read.dtype)
 
 
 def _rows_of(inputs: Any) -> int:
@@ -202,11 +225,12 @@ class AttentionRelevance(_AttentionMethod):
             InputError: when the model has no self-attention over one sequence.
         """
         function = at_ruled(self.model, inputs, target, additional_forward_args)
-        weights, grads = read_attention(function, self.model, with_gradients=True)
+        read = read_attention(function, self.model, with_gradients=True)
+        weights = read.weights
         size = weights[0].shape[-1]
         relevance = torch.eye(size, dtype=weights[0].dtype, device=weights[0].device).expand(
             len(weights[0]), size, size
         )
-        for layer, grad in zip(weights, grads, strict=True):
+        for layer, grad in zip(weights, read.grads, strict=True):
             relevance = relevance + (layer * grad).clamp(min=0).mean(1) @ relevance
-        return self._of_query(relevance, query)
+        return self._of_query(relevance, query).to(read.dtype)
