@@ -22,6 +22,7 @@ from torch import Tensor
 
 from captum._engine.rows import Rows
 from captum._engine.values import Inputs, describe, parse_baselines
+from captum.attr.games.bits import all_zero, where
 from captum.errors import BaselineError
 
 __all__ = ["Background", "Blur", "Constant", "Fill", "Function", "Mean", "Permuted", "Ready"]
@@ -65,12 +66,13 @@ class ConstantReady(Ready):
 
     def __init__(self, bases: Tensors) -> None:
         self.bases = bases
+        self._zero = [all_zero(b) for b in bases]
 
     def replace(self, values: Tensors, keep: Tensors, rows: Rows | None, draws: Tensor) -> Tensors:
         """See :class:`Ready`. Replaces, so that NaN and inf are legal values."""
         del draws
         bases = self.bases if rows is None else tuple(rows.spread(b) for b in self.bases)
-        return tuple(torch.where(k, v, b) for k, v, b in zip(keep, values, bases, strict=True))
+        return tuple(where(k, v, b, z) for k, v, b, z in zip(keep, values, bases, self._zero, strict=True))
 
 
 class Constant(Fill):
@@ -148,7 +150,7 @@ class BackgroundReady(Ready):
         filled: list[Tensor] = []
         for kept, value, sample in zip(keep, values, self.samples, strict=True):
             base = sample[draws.to(sample.device)]
-            filled.append(torch.where(kept, value, base if kept.shape[0] == 1 else base[:, None]))
+            filled.append(where(kept, value, base if kept.shape[0] == 1 else base[:, None]))
         return tuple(filled)
 
 

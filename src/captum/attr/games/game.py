@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Generator
 from typing import Literal
 
@@ -24,9 +25,11 @@ Evaluate = Callable[[Tensors, Rows], Tensor]
 SHAPE_ERRORS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
 #: What torch says to code that differentiates, or meets tensors made for training, in inference mode.
 NEEDS_GRAPH = ("nference", "does not require grad", "does not have a grad_fn")
-#: Rows of at most this many elements are a table's: chunks of them are best kept in the processor's caches.
+#: Rows of at most this many elements are a table's: chunks of them, and what layers make of them, are best kept in the
+#: processor's caches. How wide the layers are is guessed from the number of parameters.
 TABLE_ROW = 1 << 13
-TABLE_ELEMENTS = 1 << 19
+TABLE_ELEMENTS = 3 << 17
+NO_PAIRS = torch.zeros(0, dtype=torch.int64, device="cpu")
 #: How the output relates to the batch: one entry per row; a fixed number per batch that adds up; or one result per call.
 Form = Literal["rows", "batches", "once"]
 
@@ -76,10 +79,10 @@ class _Batches(Plan):
     """
 
     def __init__(self, limit: int | None, variable: Variable, whole: bool) -> None:
-        elements = max(1, variable.elements())
-        super().__init__(limit, elements, parameter_count(variable.modules))
+        elements, work = max(1, variable.elements()), parameter_count(variable.modules)
+        super().__init__(limit, elements, work)
         if limit is None and elements <= TABLE_ROW:
-            self._cap = max(1, min(self._cap, TABLE_ELEMENTS // elements))
+            self._cap = max(1, min(self._cap, TABLE_ELEMENTS // max(elements, math.isqrt(work))))
             self._size = min(self._size, self._cap)
         self._batch = variable.batch
         self._whole = whole
@@ -98,6 +101,15 @@ class _Batches(Plan):
     def failed(self, rows: int) -> bool:
         """Memory ran out."""
         return not (self._whole and rows <= self._batch) and super().failed(rows)
+
+
+class _Packs(Sweep):
+    """Chunks that need no list of pairs when they hold whole variants: see :meth:`Game._chunk`."""
+
+    def chunk(self, start: int, stop: int) -> Chunk:
+        """The pairs from ``start`` to ``stop``."""
+        whole = start % self.batch == 0 and stop % self.batch == 0
+        return Chunk(start, stop, Rows(self.batch), NO_PAIRS) if whole else super().chunk(start, stop)
 
 
 class Game:
@@ -140,6 +152,7 @@ class Game:
         self.advance = advance
         self._layout = Layout(variable.modules)
         self._device = variable.values[0].device
+        self._repeats = Rows(self.batch)
         self._started = False
         self._plan: _Batches | None = None
         self._inference = True
@@ -247,7 +260,7 @@ class Game:
 
     def _packed(self, variants: Tensor, first: int) -> Tensor:
         """All pairs of variants and examples, in chunks that fit."""
-        sweep = Sweep(self.batch, len(variants), self._planned())
+        sweep = _Packs(self.batch, len(variants), self._planned())
         parts: list[Tensor] = []
         for chunk, out in sweep.run(lambda c: self._chunk(variants, c, first)):
             rows = chunk.count if self.form == "rows" else chunk.count // self.batch * self.shape[0]
@@ -294,7 +307,11 @@ class Game:
         flat = tuple(
             f.expand(count, self.batch, *f.shape[2:]).reshape(count * self.batch, *f.shape[2:]) for f in filled
         )
-        return flat, Rows(self.batch, None if count == 1 else torch.arange(self.batch, device="cpu").repeat(count))
+        if count == 1:
+            return flat, Rows(self.batch)
+        if self._repeats.count != count * self.batch:
+            self._repeats = Rows(self.batch, torch.arange(self.batch, device="cpu").repeat(count))
+        return flat, self._repeats
 
     def _output(self, tensors: Tensors, rows: Rows) -> Tensor:
         return self._layout.run(tensors, lambda t: self.variable.evaluate(t, rows))
