@@ -13,7 +13,7 @@ from captum._engine.values import parse_inputs
 from captum.attr.base import LayerAttribution, NeuronAttribution, PerturbationAttribution
 from captum.attr.games.features import Features
 from captum.attr.games.fills import Ready
-from captum.attr.games.game import RawScore
+from captum.attr.games.game import Game, RawScore
 from captum.attr.games.later import ask_later
 from captum.attr.games.marginals import leave_one_out
 from captum.attr.games.play import Estimate, play
@@ -24,12 +24,26 @@ __all__ = ["FeatureAblation", "LayerFeatureAblation", "NeuronFeatureAblation"]
 
 
 def ablate(
-    setting: Setting, features: Features, fill: Ready, per_eval: int, label: str | None = None
+    setting: Setting,
+    features: Features,
+    fill: Ready,
+    per_eval: int,
+    label: str | None = None,
+    through: Callable[[Game], Callable[[Tensor], Tensor]] = lambda game: game,
 ) -> tuple[Tensor, ...]:
-    """Full score minus the score without each player, ``(n, *)`` per tensor of the variable."""
+    """Full score minus the score without each player, ``(n, *)`` per tensor of the variable.
+
+    Args:
+        setting: what is varied.
+        features: the players.
+        fill: what stands in for them.
+        per_eval: players per forward pass.
+        label: name of the progress bar, or None.
+        through: another way to answer for the game.
+    """
     game = setting.game(features, fill, per_eval)
     with progress(game, label, features.players + 1):
-        estimate = play(leave_one_out(features.players), game)
+        estimate = play(leave_one_out(features.players), through(game))
     return _differences(setting, game, estimate)
 
 

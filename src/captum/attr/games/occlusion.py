@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from captum.attr.games.ablation import FeatureAblation, ablate
+from captum.attr.games.game import Game
+from captum.attr.games.incremental import IncrementalGame
 from captum.attr.games.setting import at_inputs
 from captum.attr.games.windows import parse_windows
 from captum.log import log_usage
@@ -37,6 +42,8 @@ class Occlusion(FeatureAblation):
         additional_forward_args: Any = None,
         perturbations_per_eval: int = 1,
         show_progress: bool = False,
+        *,
+        incremental: bool = False,
     ) -> Any:
         """What the score loses when a window is covered, averaged over the windows of each element.
 
@@ -50,6 +57,11 @@ class Occlusion(FeatureAblation):
             additional_forward_args: constants of the model.
             perturbations_per_eval: windows per forward pass; 1 (default) plans it when outputs grow with the batch.
             show_progress: whether to draw a progress bar.
+            incremental: compute again only what a window changes, layer after layer, where operators are local
+                (convolution, pooling, element-wise ones): equal up to rounding, and faster for windows that are small in
+                convolutional networks. Where that saves nothing, a warning says why and the usual way is taken.
+                After Nakandala, Kumar, Papakonstantinou, "Incremental and approximate inference for faster occlusion-based
+                deep CNN explanations", SIGMOD 2019.
 
         Returns:
             Attributions in the structure of ``inputs``; shapes as for :meth:`FeatureAblation.attribute`.
@@ -60,7 +72,11 @@ class Occlusion(FeatureAblation):
         setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
         features = parse_windows(sliding_window_shapes, strides, setting.variable.values)
         fill = setting.fill(baselines)
-        parts = ablate(setting, features, fill, perturbations_per_eval, self._label(show_progress))
+
+        def answer(game: Game) -> Callable[[Tensor], Tensor]:
+            return IncrementalGame(game, features, perturbations_per_eval) if incremental else game
+
+        parts = ablate(setting, features, fill, perturbations_per_eval, self._label(show_progress), answer)
         return setting.restore(parts)
 
     def attribute_future(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # not offered

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from captum._engine.place import Layers, Neuron
 from captum._engine.rows import Rows
+from captum._engine.score import Score
 from captum._engine.values import Inputs, parse_inputs
 from captum.attr.games.features import Features, Groups, groups_of, parse_masks
 from captum.attr.games.fills import Ready, parse_fill
@@ -119,7 +120,7 @@ def at_neuron(score: RawScore, layers: Layers, selector: Any) -> Setting:
 
 
 @contextlib.contextmanager
-def quiet(score: RawScore) -> Generator[None]:
+def quiet(score: Score) -> Generator[None]:
     """No graph, and the state that the model needs."""
     with contextlib.ExitStack() as stack:
         if score.needs_context():

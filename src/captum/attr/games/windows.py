@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from captum._engine.boxes import Places
 from captum._engine.rows import Rows
 from captum._engine.values import describe
 from captum.errors import InputError
@@ -30,6 +32,8 @@ class Windows:
     def __init__(
         self, shapes: list[tuple[int, ...]], strides: list[tuple[int, ...]], tensors: tuple[Tensor, ...]
     ) -> None:
+        self._shapes = shapes
+        self._strides = strides
         self._covers = [
             [_intervals(*d) for d in zip(t.shape[1:], w, s, strict=True)]
             for t, w, s in zip(tensors, shapes, strides, strict=True)
@@ -56,6 +60,13 @@ class Windows:
             _contract(part.reshape(-1, *grid), covers) / _contract(part.new_ones((1, *grid)), covers)
             for part, grid, covers in zip(parts, self.grids, self._covers, strict=True)
         )
+
+    def bounds(self, players: Places) -> list[tuple[Places, Places]]:
+        """Where windows over a single tensor begin, and where they end, along each dimension."""
+        places = np.unravel_index(players, self.grids[0])
+        sizes = [c.shape[1] for c in self._covers[0]]
+        steps = zip(places, self._strides[0], self._shapes[0], sizes, strict=True)
+        return [(p * stride, np.minimum(p * stride + window, size)) for p, stride, window, size in steps]
 
 
 def _intervals(size: int, window: int, stride: int) -> Tensor:
