@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from captum._engine.derivative import differentiate
 from captum._engine.drive import Reduce
 from captum._engine.entry import differentiable
+from captum._engine.operators import OPERATORS, Kind
 from captum._engine.ruled import Tensors, require_visible, run_ruled
 from captum._engine.ruled_inputs import AtRuled, at_ruled, neuron_at_ruled
 from captum._engine.rules import RuleMode
@@ -46,13 +47,23 @@ def modified_gradients(function: AtRuled, model: nn.Module, deconvolution: bool,
     with function.running():
         done = run_ruled(function, mode, (points, None), function.everyone())
     if not rules.applied:
-        listed = " or ".join(activations)
-        message = (
-            f"The model calls no {listed} on the way from the inputs to the score, so the result would be the plain "
-            "gradient. Name its activations, as in activations=('gelu',), or use Saliency."
-        )
-        raise InputError(message)
+        raise InputError(_nothing_to_rule(activations, mode.used))
     return done.grads
+
+
+def _nothing_to_rule(activations: Sequence[str], used: Iterable[str]) -> str:
+    """What to say when no activation was met: which other ones were."""
+    listed = " or ".join(activations)
+    seen = [name for name in used if OPERATORS[name].kind is Kind.ELEMENTWISE]
+    advice = (
+        f"It calls {', '.join(seen)}: name those that count, as in activations={(seen[0],)!r}, or use Saliency."
+        if seen
+        else "It calls no other element-wise function there either: use Saliency."
+    )
+    return (
+        f"The model calls no {listed} on the way from the inputs to the score, so the result would be the plain gradient. "
+        f"{advice}"
+    )
 
 
 class ModifiedReluGradientAttribution(GradientAttribution):
@@ -104,7 +115,8 @@ class ModifiedReluGradientAttribution(GradientAttribution):
 class GuidedBackprop(ModifiedReluGradientAttribution):
     r"""Guided backpropagation: at every ReLU only positive gradients pass, and only where the ReLU was open.
 
-    :math:`g_{in} = \max(g_{out}, 0) \cdot \max(f'(x), 0)`, whatever way the activation is called.
+    :math:`g_{in} = \max(g_{out}, 0) \cdot \max(f'(x), 0)`, whatever way the activation is called. ReLU6 and other ReLUs
+    that end at c count as ReLU, with f' = 1 where 0 < x < c.
 
     J. Springenberg, A. Dosovitskiy, T. Brox, M. Riedmiller, "Striving for simplicity", 2014, arXiv:1412.6806.
 
@@ -118,7 +130,7 @@ class GuidedBackprop(ModifiedReluGradientAttribution):
 
 
 class Deconvolution(ModifiedReluGradientAttribution):
-    r"""Deconvolution: at every ReLU only positive gradients pass, :math:`g_{in} = \max(g_{out}, 0)`.
+    r"""Deconvolution: at every ReLU only positive gradients pass, :math:`g_{in} = \max(g_{out}, 0)`; ReLU6 counts as ReLU.
 
     M. Zeiler, R. Fergus, "Visualizing and understanding convolutional networks", 2013, arXiv:1311.2901.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,20 +16,35 @@ from captum.attr.backprop.slopes import derivative_at, detached
 from captum.errors import InputError
 
 
-def _is_relu(call: Call) -> bool:
-    """Whether a call computes max(x, 0): ``relu`` itself, ``clamp(min=0)`` and ``threshold(0, 0)``."""
-    if call.name == "relu":
-        return True
-    if call.name in ("clamp", "clamp_min"):
-        low, high = call.argument(1, "min"), call.argument(2, "max")
-        return isinstance(low, (int, float)) and low == 0 and high is None
-    return call.name == "threshold" and call.argument(1, "threshold") == 0 and call.argument(2, "value") == 0
+def _cap(call: Call) -> float:
+    """For a call that computes min(max(x, 0), c), c, ∞ for ReLU itself; for other calls 0.
+
+    ``relu``, ``relu6``, ``hardtanh(0, c)``, ``clamp(0)``, ``clamp(0, c)`` and ``threshold(0, 0)`` are such calls.
+    """
+    match call.name:
+        case "relu":
+            return math.inf
+        case "relu6":
+            return 6.0
+        case "threshold":
+            starts = call.argument(1, "threshold") == 0 and call.argument(2, "value") == 0
+            return math.inf if starts else 0.0
+        case "hardtanh":
+            low, high = call.argument(1, "min_val", -1.0), call.argument(2, "max_val", 1.0)
+        case "clamp" | "clamp_min":
+            low, high = call.argument(1, "min"), call.argument(2, "max")
+        case _:
+            return 0.0
+    if not isinstance(low, (int, float)) or low != 0:
+        return 0.0
+    return math.inf if high is None else float(high) if isinstance(high, (int, float)) else 0.0
 
 
 class ReluRules:
     """What passes an activation on the way back.
 
-    Guided backpropagation passes ``max(g, 0) · max(f'(x), 0)``, deconvolution ``max(g, 0)``; f' of ReLU is 1 where x > 0.
+    Guided backpropagation passes ``max(g, 0) · max(f'(x), 0)``, deconvolution ``max(g, 0)``; f' of ReLU is 1 where x > 0,
+    and f' of a ReLU that ends at c, as ReLU6 does, is 1 where 0 < x < c.
 
     Args:
         deconvolution: which of the two.
@@ -53,12 +69,12 @@ class ReluRules:
         opens = ("rnn_relu",) if self.activations == ("relu",) else ("rnn_", "lstm", "gru", "glu")
         keeps = {n for n, o in OPERATORS.items() if o.kind is Kind.COMPOSITE and not n.startswith(opens)}
         names = dict.fromkeys(keeps, Call.native)
-        names |= dict.fromkeys(("clamp", "clamp_min", "threshold"), self._perhaps)
+        names |= dict.fromkeys(("relu6", "hardtanh", "clamp", "clamp_min", "threshold"), self._perhaps)
         names |= dict.fromkeys(self.activations, self._gate)
         return Table(names, {}, fallback=Call.native)
 
     def _perhaps(self, call: Call) -> Any:
-        return self._gate(call) if "relu" in self.activations and _is_relu(call) else call.native()
+        return self._gate(call) if "relu" in self.activations and _cap(call) > 0 else call.native()
 
     def _gate(self, call: Call) -> Any:
         if not call.active:
@@ -78,6 +94,7 @@ class ReluRules:
     def _gate_of(self, call: Call, x: Tensor, value: Tensor) -> Tensor | None:
         if self.deconvolution:
             return None
-        if _is_relu(call):
-            return value > 0
+        cap = _cap(call)
+        if cap > 0:
+            return value > 0 if cap == math.inf else (value > 0) & (value < cap)
         return derivative_at(call, [x], [x.detach()])(torch.ones_like(value))[0].clamp(min=0)

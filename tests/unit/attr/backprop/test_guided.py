@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -96,6 +98,52 @@ def test_a_model_without_relu_is_refused_until_its_activations_are_named() -> No
     torch.testing.assert_close(found.flatten(1), (g @ model[1].weight).detach())
     with pytest.raises(InputError, match="element-wise"):
         GuidedBackprop(model, activations=("conv2d",)).attribute(X, 0)
+
+
+CAPS: dict[str, tuple[float, Callable[[Tensor], Tensor]]] = {
+    "ReLU6": (6.0, nn.ReLU6()),
+    "ReLU6 in place": (6.0, lambda h: nn.ReLU6(inplace=True)(h + 0)),
+    "relu6": (6.0, F.relu6),
+    "hardtanh": (2.0, lambda h: F.hardtanh(h, 0, 2)),
+    "clamp": (0.5, lambda h: h.clamp(0, 0.5)),
+    "clamp by keywords": (0.5, lambda h: torch.clamp(h, max=0.5, min=0.0)),
+}
+
+
+class Capped(nn.Module):
+    """A ReLU that ends somewhere, in a model without any other."""
+
+    def __init__(self, act: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.into, self.out, self.act = nn.Linear(192, 6), nn.Linear(6, 2), act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.act(8 * self.into(x.flatten(1))))
+
+
+@pytest.mark.parametrize("how", CAPS)
+def test_a_relu_that_ends_is_a_relu(how: str) -> None:
+    cap, act = CAPS[how]
+    model = Capped(act)
+    with torch.no_grad():
+        h = 8 * model.into(X.flatten(1))
+        top = model.out.weight[1].clamp(min=0)
+        assert bool((h > cap).any())
+        guided, passed = top * (h > 0) * (h < cap), top.expand(2, 6)
+        wants = [(8 * g @ model.into.weight).view_as(X) for g in (guided, passed)]
+    torch.testing.assert_close(GuidedBackprop(model).attribute(X, 1), wants[0])
+    torch.testing.assert_close(Deconvolution(model).attribute(X, 1), wants[1])
+
+
+@pytest.mark.parametrize(
+    ("act", "hint"),
+    [(F.hardtanh, r"calls hardtanh: .*\('hardtanh',\)"), (lambda h: h.sigmoid() * h.tanh(), "calls sigmoid, tanh:"),
+     (lambda h: h.clamp(0.1, 6), "calls clamp:"), (lambda h: h * 2, "no other element-wise function")],
+)  # fmt: skip
+def test_the_refusal_names_what_was_seen(act: Callable[[Tensor], Tensor], hint: str) -> None:
+    with pytest.raises(InputError, match=hint):
+        GuidedBackprop(Capped(act)).attribute(X, 1)
 
 
 def test_other_activations_keep_their_derivative() -> None:
