@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from captum.errors import InputError
 from tests.cases import CASES, Case, keeping
 from tests.subjects import subject
 
@@ -66,6 +67,13 @@ def test_a_method_without_chance_draws_nothing(case: Case) -> None:
 def test_a_seed_and_a_generator_together_are_refused(case: Case) -> None:
     with pytest.raises(ValueError, match=r"seed|generator"):
         call(case, seed=1, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("case", keeping("seeds", random=True))
+@pytest.mark.parametrize("seed", ["1", 1.5, 2**70])
+def test_a_seed_is_a_whole_number(case: Case, seed: object) -> None:
+    with pytest.raises(InputError, match="seed"):
+        call(case, seed=seed)
 
 
 def test_the_table_says_which_methods_draw() -> None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum import attr
+from captum.errors import InputError
 from tests.models import Cnn, seeded
 from tests.oracles.loops import chain, gradient, rows
 from tests.subjects import drawn
@@ -149,3 +150,6 @@ def test_interpolate_is_torchs() -> None:
     close(attr.LayerAttribution.interpolate(value, (6, 5)), F.interpolate(value, (6, 5)))
     bilinear = F.interpolate(value, (7, 7), mode="bilinear")
     close(attr.LayerAttribution.interpolate(value, 7, "bilinear"), bilinear)
+    for mistake in ((value[0, 0], 7), (value, (7, 7, 7)), (value, 7, "cubic"), ((value,), 7)):
+        with pytest.raises(InputError, match="spatial"):
+            attr.LayerAttribution.interpolate(*mistake)

@@ -6,11 +6,13 @@ with one, only that torch generator.
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from captum.errors import InputError
+from captum.errors import InputError, InputTypeError
 
 #: Normal draws of at most this many elements are kept whole; larger ones are drawn in blocks as they are needed.
 WHOLE = 4_000_000
@@ -27,10 +29,7 @@ class Source:
     """
 
     def __init__(self, generator: torch.Generator | None = None, seed: int | None = None) -> None:
-        if generator is not None and seed is not None:
-            message = "Expected seed or generator, got both; pass one."
-            raise InputError(message)
-        self.generator = torch.Generator("cpu").manual_seed(seed) if seed is not None else generator
+        self.generator = one_generator(generator, seed)
 
     @property
     def _device(self) -> torch.device:
@@ -58,6 +57,20 @@ class Source:
             alone: tells that no other normal draw follows before these are used, so that they may be drawn late.
         """
         return Normal(self.generator, (rows, *like.shape[1:]), std, like, alone)
+
+
+def one_generator(generator: torch.Generator | None, seed: int | None) -> torch.Generator | None:
+    """The generator to draw from: the given one, a fresh one on the CPU with ``seed``, or None for the global streams."""
+    if seed is None:
+        return generator
+    if generator is not None:
+        message = "Expected seed or generator, got both; pass one."
+        raise InputError(message)
+    try:
+        return torch.Generator("cpu").manual_seed(operator.index(seed))
+    except (TypeError, ValueError, RuntimeError):
+        message = f"Expected seed as a whole number of 64 bits, got {str(seed)[:40]!r}."
+        raise InputTypeError(message) from None
 
 
 class Normal:

@@ -132,7 +132,12 @@ def select(output: Tensor, target: Any, rows: Rows) -> Tensor:
     if isinstance(target, Tensor):
         return _select_per_row(output, rows.pick(target), rows)
     picked = rows.pick_list(target)
-    return torch.stack([output[(i, *_checked(t, output, rows))] for i, t in enumerate(picked)])
+    values = [output[(i, *_checked(t, output, rows))] for i, t in enumerate(picked)]
+    if len({v.shape for v in values}) > 1:
+        shapes = sorted({tuple(v.shape) for v in values})
+        message = f"The target tuples leave values of different shapes, {shapes}. {hint(output, rows.batch)}"
+        raise TargetError(message)
+    return torch.stack(values)
 
 
 def _select_per_row(output: Tensor, classes: Tensor, rows: Rows) -> Tensor:

@@ -8,8 +8,9 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from captum._engine.at_layer import AtLayer
 from captum._engine.derivative import differentiate, leaf
-from captum._engine.drive import AtInputs, AtLayer, GradientFunction, Reduce
+from captum._engine.drive import AtInputs, GradientFunction, Reduce
 from captum._engine.place import Layers, Neuron, Side
 from captum._engine.score import Score
 from captum._engine.sweep import check_limit
@@ -238,12 +239,22 @@ class LayerAttribution(InternalAttribution[Any]):
         Returns:
             Tensor ``(B, C, *interpolate_dims)``.
 
+        Raises:
+            InputError: the attributions have no spatial dims, or the size or mode does not fit them.
+
         Example:
             >>> import torch
             >>> LayerAttribution.interpolate(torch.ones(1, 1, 2, 2), (4, 4)).shape
             torch.Size([1, 1, 4, 4])
         """
-        return nn.functional.interpolate(layer_attribution, interpolate_dims, mode=interpolate_mode)
+        try:
+            return nn.functional.interpolate(layer_attribution, interpolate_dims, mode=interpolate_mode)
+        except (TypeError, ValueError, AttributeError, RuntimeError) as fault:
+            message = (
+                f"Cannot bring {describe(layer_attribution)} to size {interpolate_dims} by mode {interpolate_mode!r}: "
+                f"expected attributions (B, C, *spatial) and one size per spatial dim. {fault}"
+            )
+            raise InputError(message) from fault
 
     def _score(self, inputs: Any, target: Any, constants: Any) -> Score:
         """The score of the model's output."""

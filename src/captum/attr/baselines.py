@@ -8,7 +8,8 @@ from typing import TypeGuard
 
 import torch
 
-from captum.errors import BaselineError, InputError, InputTypeError
+from captum._engine.draws import one_generator
+from captum.errors import BaselineError, InputTypeError
 
 __all__ = ["ProductBaselines"]
 
@@ -38,15 +39,12 @@ class ProductBaselines:
         seed: int | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        if seed is not None and generator is not None:
-            message = "give seed or generator, not both"
-            raise InputError(message)
         keys, slots = _slots(baseline_values)
         self.dict_keys = keys
         self.baseline_values = [_candidates(values, index) for index, values in enumerate(slots)]
         for key, values in zip(keys, self.baseline_values, strict=False):
             _check_tuple_key(key, values)
-        self._generator = torch.Generator().manual_seed(seed) if seed is not None else generator
+        self._generator = one_generator(generator, seed)
 
     def sample(self) -> list[object] | dict[Hashable, object]:
         """Draw one value per slot.

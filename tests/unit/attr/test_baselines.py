@@ -70,7 +70,7 @@ def test_values_that_do_not_fit(values: object, error: type[Exception], text: st
 
 
 def test_seed_and_generator_exclude_each_other() -> None:
-    with pytest.raises(InputError, match="not both"):
+    with pytest.raises(InputError, match="got both"):
         ProductBaselines(SLOTS, seed=1, generator=torch.Generator())
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from captum._engine.draws import one_generator
 from captum.errors import InputError
 
 Samples = int | Literal["auto"]
@@ -56,7 +57,4 @@ def parse_stopping(n_samples: object, tol: float | None, max_evals: int | None) 
 
 def parse_generator(generator: torch.Generator | None, seed: int | None) -> torch.Generator | None:
     """The generator to draw from: the given one, a fresh one with ``seed``, or None for torch's global one."""
-    if generator is not None and seed is not None:
-        message = "Expected a generator or a seed, got both."
-        raise InputError(message)
-    return torch.Generator().manual_seed(seed) if seed is not None else generator
+    return one_generator(generator, seed)
