@@ -69,7 +69,8 @@ def onnx_session(session: Any, output: int | str = 0) -> Forward:
     """An ONNX Runtime session as a forward function.
 
     Args:
-        session: an ``onnxruntime.InferenceSession``; its inputs are fed in their order, cast to their types.
+        session: an ``onnxruntime.InferenceSession``; its inputs are fed in their order, cast to their types. A session for
+            a fixed number of rows is run block by block, the last one filled up.
         output: number or name of the output to explain.
 
     Returns:
@@ -85,22 +86,38 @@ def onnx_session(session: Any, output: int | str = 0) -> Forward:
         raise InputError(message)
     name = names[output] if isinstance(output, int) else output
 
+    fixed = next((i.shape[0] for i in session.get_inputs() if i.shape and isinstance(i.shape[0], int)), None)
+
+    def run(*arrays: Any) -> Any:
+        return session.run([name], {n: a for (n, _), a in zip(inputs, arrays, strict=True)})[0]
+
     def function(*arrays: Any) -> Any:
         if len(arrays) != len(inputs):
             message = f"Expected {len(inputs)} input(s), {[n for n, _ in inputs]}; got {len(arrays)}."
             raise InputError(message)
-        feed = {
-            n: np.ascontiguousarray(a if t is None else a.astype(t)) for (n, t), a in zip(inputs, arrays, strict=True)
-        }
-        return session.run([name], feed)[0]
+        typed = [
+            np.ascontiguousarray(a if t is None else a.astype(t)) for (_, t), a in zip(inputs, arrays, strict=True)
+        ]
+        return run(*typed) if fixed is None else _by_blocks(run, typed, fixed)
 
     return numpy_function(function)
 
 
 _TYPES: dict[str, Any] = {
     "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16,
-    "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_,
+    "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(int16)": np.int16, "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8, "tensor(bool)": np.bool_,
 }  # fmt: skip
+
+
+def _by_blocks(run: Callable[..., Any], arrays: list[Any], size: int) -> Any:
+    """Rows for a function that takes ``size`` of them, no more and no fewer: the last row fills up the last block."""
+    count = len(arrays[0])
+    if count == size:
+        return run(*arrays)
+    rows = np.minimum(np.arange(-(-count // size) * size), count - 1)
+    parts = [run(*(a[rows[start : start + size]] for a in arrays)) for start in range(0, len(rows), size)]
+    return np.concatenate(parts)[:count]
 
 
 def _as_tensor(value: Any, device: torch.device) -> Tensor:

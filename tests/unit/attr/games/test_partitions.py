@@ -10,7 +10,7 @@ import torch
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from captum import attr
-from captum.attr.games.adapters import numpy_function, onnx_session, sklearn_estimator
+from captum.attr.games.adapters import numpy_function, sklearn_estimator
 from captum.attr.games.partitions import grid, sentences, superpixels, time_segments, token_groups, words
 from captum.errors import InputError, MissingDependencyError, OutputError
 from tests.subjects import drawn
@@ -75,44 +75,3 @@ def test_numpy_functions_and_estimators() -> None:
         sklearn_estimator(linear, "predict_proba")
     with pytest.raises(OutputError, match="numbers"):
         numpy_function(lambda x: np.array(["a"] * len(x)))(x)
-
-
-class Port:
-    """An input or output of a session."""
-
-    def __init__(self, name: str, kind: str) -> None:
-        self.name = name
-        self.type = kind
-
-
-class Session:
-    """What is used of an ONNX Runtime session."""
-
-    calls = 0
-
-    def get_inputs(self) -> list[Port]:
-        return [Port("a", "tensor(float)"), Port("b", "tensor(int64)")]
-
-    def get_outputs(self) -> list[Port]:
-        return [Port("sum", "tensor(float)"), Port("product", "tensor(float)")]
-
-    def run(self, names, feed):
-        self.calls += 1
-        a, b = feed["a"], feed["b"]
-        assert (a.dtype, b.dtype) == (np.float32, np.int64)
-        both = {"sum": a.sum(1) + b.sum(1), "product": a.sum(1) * b.sum(1)}
-        return [both[n].astype(np.float32) for n in names]
-
-
-def test_onnx_sessions() -> None:
-    a, b = drawn(3, 4, seed=1), torch.arange(6).reshape(3, 2)
-    session = Session()
-    found = attr.FeatureAblation(onnx_session(session, "product")).attribute((a, b))
-    torch.testing.assert_close(found[0], a * b.sum(1, keepdim=True))
-    assert session.calls == 2
-    torch.testing.assert_close(attr.FeatureAblation(onnx_session(session)).attribute((a, b))[0], a)
-    for wrong in (2, "mean"):
-        with pytest.raises(InputError, match="output"):
-            onnx_session(session, wrong)
-    with pytest.raises(InputError, match=r"Expected 2 input"):
-        onnx_session(session)(a)
