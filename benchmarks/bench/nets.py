@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,17 @@ from torch import Tensor, nn
 
 # pixels per side of the images; --size makes them smaller for a quick look
 SIZE = int(os.environ.get("BENCH_SIZE", "224"))
+_DTYPE = [torch.float32]
+
+
+@contextlib.contextmanager
+def double() -> Generator[None]:
+    """Give out the same networks and numbers in double precision."""
+    _DTYPE.append(torch.float64)
+    try:
+        yield
+    finally:
+        _DTYPE.pop()
 
 
 class BasicBlock(nn.Module):
@@ -140,12 +152,12 @@ def seeded(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean = torch.randn(module.num_features) * 0.1
                 module.running_var = torch.rand(module.num_features) + 0.5
-    return net.eval()
+    return net.eval().to(_DTYPE[-1])
 
 
 def draw(*shape: int, seed: int = 1) -> Tensor:
     """Normal numbers from ``seed``."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(_DTYPE[-1])
 
 
 def images(count: int = 1) -> Tensor:

@@ -5,6 +5,7 @@ It reads one JSON object per line from standard input and answers each with one 
 - ``{"op": "prepare", "task": …, "side": …, "variant": …}`` builds models and inputs;
 - ``{"op": "time", …, "calls": n}`` runs the work n times and answers the seconds per call;
 - ``{"op": "save", …, "path": …}`` writes the numbers of the result of the last timed run;
+- ``{"op": "exact", …, "path": …}`` does the same work once in double precision and writes the numbers of its result;
 - ``{"op": "value", …}`` answers that result as a number;
 - ``{"op": "memory", …}`` answers the bytes by which one run raised this process's peak;
 - ``{"op": "drop", …}`` forgets it.
@@ -24,6 +25,7 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 
+from benchmarks.bench import nets
 from benchmarks.bench.memory import peak_of
 from benchmarks.bench.task import BARE, OURS, PEER, UPSTREAM, Contender, Work
 from benchmarks.bench.tasks import TASKS
@@ -41,7 +43,7 @@ class Bench:
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to one request; an exception becomes ``{"error": …}``."""
         key = (str(request["task"]), Contender(request["side"], request["variant"]))
-        names = ("prepare", "time", "save", "value", "memory", "drop")
+        names = ("prepare", "time", "save", "exact", "value", "memory", "drop")
         handle = {name: getattr(self, name) for name in names}
         try:
             return handle[request["op"]](key, request)
@@ -82,6 +84,14 @@ class Bench:
     def save(self, key: tuple[str, Contender], request: dict[str, Any]) -> dict[str, Any]:
         """Write the numbers of the last result."""
         _, arrays, _ = flatten(self.last[key])
+        np.savez(request["path"], *arrays)
+        return {"arrays": len(arrays)}
+
+    def exact(self, key: tuple[str, Contender], request: dict[str, Any]) -> dict[str, Any]:
+        """Write the numbers of the same work in double precision."""
+        with nets.double():
+            _, arrays, _ = flatten(TASKS[key[0]].work(self.attr, key[1])())
+        gc.collect()
         np.savez(request["path"], *arrays)
         return {"arrays": len(arrays)}
 
