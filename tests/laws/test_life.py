@@ -139,7 +139,6 @@ def test_public_facts(case: Case) -> None:
         "Saliency",
         "NeuronGradient",
         "InternalInfluence",
-        "KernelShap",
         "Lime",
         "LayerGradCam",
         "GuidedBackprop",

@@ -74,6 +74,5 @@ GAMES = (
         "kernel_shap",
         "Shapley values estimated by a weighted linear fit to sampled coalitions",
         "captum.attr:KernelShap",
-        multiplies_by_inputs=False,
     ),
 )

@@ -71,6 +71,11 @@ class KernelShap(Lime):
         )
         self._own_model = self.interpretable_model
 
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """True: values are shares of ``F(x) − F(x')``."""
+        return True
+
     @log_usage()
     def attribute(
         self,
