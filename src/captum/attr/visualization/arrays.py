@@ -23,6 +23,7 @@ Values: TypeAlias = "npt.ArrayLike | torch.Tensor"
 
 _Choice = TypeVar("_Choice", bound=Enum)
 _LARGEST_UNIT_PIXEL = 1.001  # an interpolated [0, 1] image may overshoot by rounding
+_MOST_CHANNELS = 4  # of a picture: colours and opacity
 _SMALLEST_BYTE_MAXIMUM = 4.0  # a float image whose maximum lies between is standardised, not in 0..255
 
 
@@ -95,7 +96,7 @@ def _layouts(shape: tuple[int, ...]) -> list[int | None]:
     """The axes that may hold the channels, likeliest first; None for an image without channels."""
     if len(shape) == 2:
         return [None]
-    first_looks_right = shape[0] <= 4 and shape[2] not in (1, 3, 4)
+    first_looks_right = shape[0] <= _MOST_CHANNELS and shape[2] not in (1, 3, 4)
     return [0, 2] if first_looks_right else [2, 0]
 
 
@@ -123,7 +124,8 @@ def matching_images(
 ) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
     """Both as (H, W, C), laid out so that height and width agree."""
     shape, image_shape = _without_batch(attribution.shape, "attr"), _without_batch(image.shape, "original_image")
-    for image_axis in _layouts(image_shape):
+    likeliest, *others = _layouts(image_shape)
+    for image_axis in (likeliest, *(k for k in others if k is not None and image_shape[k] <= _MOST_CHANNELS)):
         for axis in _layouts(shape):
             if _plane(shape, axis) == _plane(image_shape, image_axis):
                 return _arrange(attribution, shape, axis), _arrange(image, image_shape, image_axis)

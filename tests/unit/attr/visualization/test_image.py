@@ -298,6 +298,10 @@ def test_pyplot_is_asked_to_show_only_when_told(monkeypatch):
         ({"attr": np.zeros(3)}, r"got shape \(3,\)"),
         ({"attr": np.zeros((2, 6, 8, 3))}, "one image"),
         ({"method": "blended_heat_map", "attr": np.zeros((5, 7))}, "agree in height and width"),
+        (
+            {"method": "blended_heat_map", "attr": np.zeros((3, 7, 3)), "original_image": np.zeros((5, 7, 3))},
+            "agree in height",
+        ),
         ({"attr": [["a", "b"]]}, "real numbers"),
         ({"attr": [[1, 2], [3]]}, "attr must be"),
         ({"attr": torch.zeros(2, 2, device="meta")}, "meta"),
