@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex, Union
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,13 +18,14 @@ from captum.attr.results.features import Feature, Modality
 from captum.errors import InputError, InputTypeError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pandas as pd
     from matplotlib.figure import Figure
 
 __all__ = ["Explanation", "report"]
 
 Target = int | str | tuple[int, ...]
-Index = int | slice | str | Sequence[int] | Tensor
+Index = Union[int, slice, str, Sequence[int], Sequence[bool], Tensor, "npt.NDArray[np.generic]"]
 
 
 class _RowError(InputError, IndexError):
@@ -313,20 +315,36 @@ def report(explanations: Sequence[Explanation], path: str | os.PathLike[str] | N
     return text
 
 
-def _row_numbers(index: int | slice | Sequence[int] | Tensor, count: int) -> list[int]:
+def _row_numbers(index: Index, count: int) -> list[int]:
     if isinstance(index, slice):
         return list(range(*index.indices(count)))
     if isinstance(index, Tensor):
         return _tensor_rows(index, count)
-    if isinstance(index, bool) or not (hasattr(index, "__index__") or isinstance(index, Sequence)):
+    if hasattr(index, "__array__") and np.ndim(index):  # an array, or a column of a table
+        return _tensor_rows(_as_tensor(np.asarray(index)), count)
+    if isinstance(index, Sequence) and not isinstance(index, str):
+        if index and all(isinstance(i, bool) for i in index):
+            return _tensor_rows(torch.tensor(list(index)), count)
+        return [_row_number(i, count) for i in index]
+    return [_row_number(index, count)]
+
+
+def _row_number(index: object, count: int) -> int:
+    if isinstance(index, bool) or not isinstance(index, SupportsIndex):
         message = f"expected a row number, a slice, a list of rows, a mask or a name; got {type(index).__name__}"
         raise InputTypeError(message)
-    rows = [int(i) for i in index] if isinstance(index, Sequence) else [int(index)]
-    for row in rows:
-        if not -count <= row < count:
-            message = f"row {row} is outside this explanation, which has {count} row(s)"
-            raise _RowError(message)
-    return [row % count for row in rows]
+    row = int(index)
+    if not -count <= row < count:
+        message = f"row {row} is outside this explanation, which has {count} row(s)"
+        raise _RowError(message)
+    return row % count
+
+
+def _as_tensor(index: npt.NDArray[np.generic]) -> Tensor:
+    if index.dtype.kind not in "biu":
+        message = f"expected rows as integers or a mask of bools; got an array of {index.dtype}"
+        raise InputTypeError(message)
+    return torch.from_numpy(np.ascontiguousarray(index if index.dtype.kind == "b" else index.astype(np.int64)))
 
 
 def _tensor_rows(index: Tensor, count: int) -> list[int]:
@@ -338,4 +356,4 @@ def _tensor_rows(index: Tensor, count: int) -> list[int]:
     elif index.is_floating_point() or index.dim() > 1:
         message = f"expected rows as integers of shape (n,), got {index.dtype} of shape {tuple(index.shape)}"
         raise InputTypeError(message)
-    return _row_numbers([int(i) for i in index.reshape(-1)], count)
+    return [_row_number(int(i), count) for i in index.reshape(-1)]

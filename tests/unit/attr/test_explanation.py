@@ -87,6 +87,10 @@ def test_lists_masks_and_tensors_choose_rows() -> None:
     mask = torch.tensor([True, False, False, False, True])
     assert torch.equal(e[mask].attributions, e.attributions[mask])
     assert e[np.int64(2)].targets == e[2].targets
+    for same in (mask.tolist(), mask.numpy(), pd.Series(mask.numpy())):
+        assert torch.equal(e[same].attributions, e.attributions[mask])
+    for same in (np.array([4, 0]), np.array([4, 0], np.uint8), pd.Series([4, 0]), (4, 0)):
+        assert torch.equal(e[same].attributions, expected)
 
 
 def test_iteration_gives_every_row_once() -> None:
@@ -102,7 +106,9 @@ def test_missing_row_is_an_index_error(index: object) -> None:
         table()[index]
 
 
-@pytest.mark.parametrize("index", [1.5, None, True, torch.tensor([0.5])])
+@pytest.mark.parametrize(
+    "index", [1.5, None, True, torch.tensor([0.5]), np.array([0.5]), np.array(["a"]), (0, "age"), [1, True], ["age"]]
+)
 def test_index_of_another_type_is_refused(index: object) -> None:
     with pytest.raises(InputTypeError):
         table()[index]
@@ -111,6 +117,8 @@ def test_index_of_another_type_is_refused(index: object) -> None:
 def test_wrong_mask_names_both_lengths() -> None:
     with pytest.raises(InputError, match=r"\(5,\).*\(3,\)"):
         table()[torch.tensor([True, False, True])]
+    with pytest.raises(InputError, match=r"\(5,\).*\(3,\)"):
+        table()[[True, False, True]]
 
 
 @pytest.mark.parametrize("make", [dict, UserDict])
