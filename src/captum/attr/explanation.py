@@ -344,7 +344,7 @@ def _as_tensor(index: npt.NDArray[np.generic]) -> Tensor:
     if index.dtype.kind not in "biu":
         message = f"expected rows as integers or a mask of bools; got an array of {index.dtype}"
         raise InputTypeError(message)
-    return torch.from_numpy(np.ascontiguousarray(index if index.dtype.kind == "b" else index.astype(np.int64)))
+    return torch.from_numpy(np.array(index, dtype=bool if index.dtype.kind == "b" else np.int64))
 
 
 def _tensor_rows(index: Tensor, count: int) -> list[int]:
