@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from captum._engine.bags import MODES, bag_slots, pool, require_bags
 from captum._engine.shadows import Shadow, Shadows
 from captum.errors import LayerError
 
@@ -110,7 +111,13 @@ class Lookup:
 
 
 class _Mode(TorchFunctionMode):
-    """What both modes share: which calls look ids up in a table."""
+    """What both modes share: which calls look ids up in a table.
+
+    Attributes:
+        batch: number of examples, where a call has to do with each of them once.
+    """
+
+    batch: int = 1
 
     def ids_of(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
         """The ids, when this call reads rows of a table of vectors; else None."""
@@ -139,23 +146,23 @@ class _Mode(TorchFunctionMode):
         mode: str = "mean",
         sparse: bool = False,
         per_sample_weights: Tensor | None = None,
-        include_last_offset: bool = False,  # noqa: ARG002  # only matters with offsets
+        include_last_offset: bool = False,
         padding_idx: int | None = None,
     ) -> Tensor:
         """``embedding_bag`` in terms of ``embedding``, so that each id has its own vector; called with the mode off."""
-        if input.dim() != 2 or offsets is not None or mode not in ("sum", "mean", "max"):
-            message = "Token inputs of nn.EmbeddingBag are supported as (B, L) ids; got offsets. Pass ids as a matrix."
+        if mode not in MODES or (offsets is None) != (input.dim() == 2):
+            message = f"Expected an nn.EmbeddingBag of ids (B, L), or of ids (n,) with offsets, got {tuple(input.shape)}, {mode!r}."
             raise LayerError(message)
         with self:
             vectors = F.embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
         if per_sample_weights is not None:
             vectors = vectors * per_sample_weights[..., None]
         keep = torch.ones_like(input, dtype=torch.bool) if padding_idx is None else input != padding_idx
-        if mode == "max":
-            highest = vectors.masked_fill(~keep[..., None], -torch.inf).amax(1)
-            return highest.masked_fill(~keep.any(1, keepdim=True), 0.0)
-        total = (vectors * keep[..., None]).sum(1)
-        return total if mode == "sum" else total / keep.sum(1, keepdim=True).clamp(min=1)
+        if offsets is None:
+            return pool(vectors, keep, mode)
+        places, counted = bag_slots(input, offsets, include_last_offset)
+        require_bags(len(places), self.batch, len(input))
+        return pool(vectors[places], keep[places] & counted, mode)
 
 
 class Watch(_Mode):

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum._engine.lookups import Watch
 from captum.attr import InputXGradient, IntegratedGradients
 from captum.errors import LayerError
 
@@ -130,3 +131,50 @@ def test_a_bag_of_padding_alone_is_zero() -> None:
     found = InputXGradient(model).attribute(ids, target=0)
     assert not found[0].any()
     torch.testing.assert_close(found[1].sum(), (model(ids)[1] - model[1].bias)[0])
+
+
+@pytest.mark.parametrize("end", [True, False])
+@pytest.mark.parametrize("padding", [None, 2])
+@pytest.mark.parametrize(("mode", "weighted"), [("sum", False), ("sum", True), ("mean", False), ("max", False)])
+def test_bags_with_offsets_are_pooled_as_torch_does(mode: str, weighted: bool, padding: int | None, end: bool) -> None:
+    torch.manual_seed(0)
+    bag = nn.EmbeddingBag(9, 3, mode=mode, padding_idx=padding, include_last_offset=end)
+    nn.init.normal_(bag.weight)
+    row, starts = torch.tensor([3, 5, 1, 2, 8, 4, 2]), torch.tensor([0, 2, 2, 6])
+    ends = torch.cat([starts, torch.tensor([7])]) if end else starts
+    weights = row / 9 if weighted else None
+    with Watch({}, 4):
+        pooled = bag(row, ends, per_sample_weights=weights)
+    assert pooled.shape == (4, 3)
+    torch.testing.assert_close(pooled, bag(row, ends, per_sample_weights=weights))
+
+
+class Flat(nn.Module):
+    """Every row of ids is a bag of a flat one."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.bag, self.head = nn.EmbeddingBag(9, 3, mode=mode), nn.Linear(3, 2)
+
+    def forward(self, ids: Tensor, flat: bool = True) -> Tensor:
+        count, length = ids.shape
+        bags = self.bag(ids.flatten(), torch.arange(count) * length) if flat else self.bag(ids)
+        return self.head(bags).tanh()
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags_of_a_flat_row_are_explained_like_those_of_a_matrix(mode: str) -> None:
+    model, ids = Flat(mode), torch.tensor([[3, 5, 2, 7], [1, 1, 8, 4], [2, 6, 0, 3]])
+    for method in (IntegratedGradients, InputXGradient):
+        found = method(model).attribute(ids, target=1)
+        torch.testing.assert_close(found, method(model).attribute(ids, target=1, additional_forward_args=False))
+    assert found.abs().max() > 0.01
+
+
+def test_one_row_of_ids_for_all_examples_is_refused_with_the_remedy() -> None:
+    bag = nn.EmbeddingBag(9, 2)
+    ids, offsets = torch.tensor([1, 2, 3, 4, 5]), torch.tensor([0, 2])
+    for inputs, constants in (((ids, offsets), None), (ids, offsets)):
+        with pytest.raises(LayerError, match=r"2 bag\(s\) of the 5 ids.*matrix \(B, L\)"):
+            IntegratedGradients(bag).attribute(inputs, target=1, additional_forward_args=constants)
