@@ -8,11 +8,11 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from captum._engine.derivative import differentiate, leaf
 from captum._engine.draws import Samples, Source
-from captum._engine.layout import Layout
+from captum._engine.layout import Layout, shared_layout
 from captum._engine.lookups import Lookup, Replace, Watch
 from captum._engine.place import Layers, Neuron
 from captum._engine.rows import Rows
@@ -45,6 +45,7 @@ class Function(ABC):
     values: tuple[Tensor, ...]
     names: tuple[str, ...] = ()
     gradient_func: GradientFunction | None = None
+    layout: Layout | None = None
 
     @property
     def batch(self) -> int:
@@ -95,6 +96,15 @@ class Function(ABC):
             parts = [self.value(tuple(r.pick(p) for p in points), r) for r in self.everyone().pieces(limit)]
         return torch.cat(parts).detach()
 
+    def tune(self) -> None:
+        """Choose how many chunks are run fastest; not worth it for one."""
+        self.layout = self.layout or Layout(self.score.modules())
+
+    def run_points(self, points: tuple[Tensor, ...], body: Callable[[tuple[Tensor, ...]], T]) -> T:
+        """``body(points)``, with images in the memory format that is faster."""
+        keeps = any(p.requires_grad for p in points)
+        return body(points) if self.layout is None or keeps else self.layout.run(points, body)
+
     @contextlib.contextmanager
     def running(self) -> Generator[None]:
         """The state of torch that the call needs."""
@@ -123,7 +133,7 @@ class AtInputs(Function):
         self.base = self.inputs.tensors
         self.lookups: list[Lookup] = []
         self._reads = 0
-        self.layout: Layout | None = None
+        self.layout = shared_layout(score.forward)
         if all(t.dtype.is_floating_point or t.dtype.is_complex for t in self.base):
             self.varied = tuple(range(len(self.base)))
             self.values, self.names = self.base, self.inputs.names
@@ -199,15 +209,6 @@ class AtInputs(Function):
             return super().value_and_gradients(points, rows, create_graph=create_graph)
         parent = super().value_and_gradients
         return self.layout.run(points, lambda p: parent(p, rows))
-
-    def run_points(self, points: tuple[Tensor, ...], body: Callable[[tuple[Tensor, ...]], T]) -> T:
-        """``body(points)``, with images in the memory format that is faster."""
-        keeps = any(p.requires_grad for p in points)
-        return body(points) if self.layout is None or keeps else self.layout.run(points, body)
-
-    def tune(self) -> None:
-        """Choose the memory format of many chunks; not worth it for one."""
-        self.layout = Layout(self.score.modules())
 
     def _by_user(
         self, function: GradientFunction, points: tuple[Tensor, ...], rows: Rows
@@ -287,12 +288,20 @@ class AtInputs(Function):
         return torch.stack([u.scatter(a.sum(-1, keepdim=True), number, ids)[..., 0] for u, a in parts]).sum(0)
 
     def tap(
-        self, layers: Layers, points: tuple[Tensor, ...], rows: Rows, keep_graph: bool = False
+        self,
+        layers: Layers,
+        points: tuple[Tensor, ...],
+        rows: Rows,
+        keep_graph: bool = False,
+        from_here: bool = False,
     ) -> tuple[Any, tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Run the model at ``points``: its output, the layer's values, and the variables, all in one graph."""
+        """Run the model at ``points``: its output, the layer's values, and the variables, all in one graph.
+
+        With ``from_here`` the graph begins at the layer where it can; see :meth:`Layers.tap`.
+        """
         variables = tuple(leaf(p, keep_graph) for p in points)
         with self.replaced(variables):
-            output, taps = layers.tap(self.score_of_model(), self.fill(variables, rows), rows)
+            output, taps = layers.tap(self.score_of_model(), self.fill(variables, rows), rows, from_here)
         return output, taps, variables
 
     def score_of_model(self) -> Score:
@@ -313,52 +322,3 @@ def _zeros(tensor: Tensor, rows: int) -> Tensor:
 def _eager(score: Score | Neuron) -> Generator[None]:
     with score.running() if score.needs_context() else contextlib.nullcontext():
         yield
-
-
-class AtLayer(Function):
-    """The variable is the value of one layer or several; the model's inputs stay as they are.
-
-    Args:
-        score: the score of the call.
-        layers: the modules.
-        side: ``"output"`` or ``"input"`` of the modules.
-        keep_graph: whether values at the layers stay connected to the user's inputs and the parameters.
-        limit: rows per forward pass when the layers are read; None for all.
-    """
-
-    def __init__(
-        self,
-        score: Score,
-        layers: Sequence[nn.Module],
-        side: Literal["output", "input"],
-        keep_graph: bool = False,
-        limit: int | None = None,
-    ) -> None:
-        self.limit = limit
-        self.score = score
-        self.place = Layers(layers, side)
-        self.tensors = score.inputs.tensors
-        self.keep_graph = keep_graph
-        with self.running():
-            self.values = self.read(self.tensors)
-
-    def value(self, variables: tuple[Tensor, ...], rows: Rows) -> Tensor:
-        """One number per row, ``(n,)``."""
-        tensors = tuple(rows.pick(t) if len(t) == self.batch else t for t in self.tensors)
-        return self.place.score(self.score_of_model(), variables, tensors, rows)
-
-    def score_of_model(self) -> Score:
-        """The score of the model's own output."""
-        if not isinstance(self.score, Score):
-            message = "A neuron cannot be read while a layer is replaced."
-            raise InputError(message)
-        return self.score
-
-    def read(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The layer's values for other inputs, ``(1, *)`` or ``(B, *)`` each."""
-        parts: list[tuple[Tensor, ...]] = []
-        with torch.set_grad_enabled(self.keep_graph):
-            for rows in self.everyone().pieces(self.limit):
-                picked = tuple(rows.pick(t) for t in tensors)
-                parts.append(self.place.tap(self.score_of_model(), picked, rows)[1])
-        return parts[0] if len(parts) == 1 else tuple(torch.cat(p) for p in zip(*parts, strict=True))

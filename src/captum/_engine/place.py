@@ -169,31 +169,58 @@ class Layers:
         with torch.no_grad():
             return self.tap(score, tensors, rows)[1]
 
-    def tap(self, score: Score, tensors: tuple[Tensor, ...], rows: Rows) -> tuple[Any, tuple[Tensor, ...]]:
-        """Run the model; return its output and the values at the place as tensors of the graph, ready to differentiate."""
+    def tap(
+        self, score: Score, tensors: tuple[Tensor, ...], rows: Rows, from_here: bool = False
+    ) -> tuple[Any, tuple[Tensor, ...]]:
+        """Run the model; return its output and the values at the place as tensors of the graph, ready to differentiate.
+
+        With ``from_here`` the graph begins at the layers' outputs, so that what the model does before them keeps nothing;
+        for inputs of layers that is the same as without, since the model may read such a tensor elsewhere too.
+        """
         seen: dict[int, tuple[Tensor, ...]] = {}
-        if torch.is_grad_enabled() and any(layer.side == "input" for layer in self.layers):
+        inputs = any(layer.side == "input" for layer in self.layers)
+        if torch.is_grad_enabled() and inputs:
             tensors = _tracked(tensors)
+        late = from_here and not inputs and torch.is_grad_enabled()
         with contextlib.ExitStack() as stack:
+            if late:
+                stack.enter_context(torch.no_grad())
             for position, layer in enumerate(self.layers):
                 stack.enter_context(
-                    layer.watched(lambda _use, values, p=position, s=layer.side: _keep(seen, p, values, s))
+                    layer.watched(lambda _use, values, p=position, s=layer.side: _keep(seen, p, values, s, late))
                 )
             output = score.output(_copies(tensors), rows)
         parts = [layer.require(seen.get(i), score) for i, layer in enumerate(self.layers)]
         self.counts = [len(p) for p in parts]
         return output, tuple(t for part in parts for t in part)
 
-    def score(self, score: Score, variables: tuple[Tensor, ...], tensors: tuple[Tensor, ...], rows: Rows) -> Tensor:
-        """One number per row with ``variables`` put in at the place; ``tensors`` are the model's own inputs."""
+    def score(
+        self,
+        score: Score,
+        variables: tuple[Tensor, ...],
+        tensors: tuple[Tensor, ...],
+        rows: Rows,
+        fed: Rows | None = None,
+    ) -> Tensor:
+        """One number per row with ``variables`` put in at the place.
+
+        Args:
+            score: how to run the model.
+            variables: values for the place, ``(n, *)`` each.
+            tensors: the model's own inputs.
+            rows: the examples of the variables.
+            fed: the examples of ``tensors`` when these are fewer: what comes before the place runs once for each.
+        """
         parts = _split(variables, self.counts)
+        late = fed is not None and torch.is_grad_enabled()
         with contextlib.ExitStack() as stack:
+            if late:
+                stack.enter_context(torch.no_grad())
             for layer, part in zip(self.layers, parts, strict=True):
                 last = layer.uses - 1
-                stack.enter_context(
-                    layer.watched(lambda use, _v, p=part, n=last: [t.clone() for t in p] if use == n else None)
-                )
-            return score(_copies(tensors), rows)
+                stack.enter_context(layer.watched(lambda use, _v, p=part, n=last: _put(p, late) if use == n else None))
+            output = score.output(_copies(tensors), rows if fed is None else fed)
+        return score.read(output, rows)
 
     def group(self, values: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
         """Values side by side as one tuple per layer."""
@@ -213,8 +240,22 @@ def _copies(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(t.clone() if t.is_leaf else t for t in tensors)
 
 
-def _keep(seen: dict[int, tuple[Tensor, ...]], position: int, values: tuple[Tensor, ...], side: Side) -> list[Tensor]:
-    """Keep the values of the latest run; the model goes on with copies, so that in-place code cannot change them."""
+def _put(values: tuple[Tensor, ...], track: bool) -> list[Tensor]:
+    """Copies of the values that take the place of a layer's; from there on the model is differentiated if tracked."""
+    if track:
+        torch.set_grad_enabled(True)
+    return [v.clone() for v in values]
+
+
+def _keep(
+    seen: dict[int, tuple[Tensor, ...]], position: int, values: tuple[Tensor, ...], side: Side, begin: bool
+) -> list[Tensor]:
+    """Keep the values of the latest run; the model goes on with copies, so that in-place code cannot change them.
+
+    With ``begin`` gradients are switched on here, for the rest of the forward pass.
+    """
+    if begin:
+        torch.set_grad_enabled(True)
     if torch.is_grad_enabled():
         # a module that returns what it received (identity, dropout in eval) still has an output of its own
         tracked = tuple(v.view_as(v) if side == "output" else v for v in values)

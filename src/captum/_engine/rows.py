@@ -45,6 +45,10 @@ class Rows:
             raise InputError(message)
         return tensor.expand(self.count, *tensor.shape[1:]).contiguous()
 
+    def distinct(self) -> Rows:
+        """The examples that occur, each once, in order."""
+        return self if self.index is None else Rows(self.batch, torch.unique(self.index))
+
     def compose(self, inner: Rows) -> Rows:
         """The examples of rows that repeat these rows."""
         if self.index is None or inner.index is None:

@@ -91,7 +91,8 @@ class GradientAttribution(Attribution):
     """Base of methods that differentiate the score.
 
     Attributes:
-        gradient_func: ``(forward_fn, inputs, target_ind, additional_forward_args) -> tuple of gradients``; may be replaced.
+        gradient_func: ``(forward_fn, inputs, target_ind, additional_forward_args) -> tuple of gradients``; may be
+            replaced.
     """
 
     def __init__(self, forward_func: Callable[..., Any]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum._engine.draws import Source, check_stdevs
 from captum._engine.entry import differentiable
+from captum._engine.layout import Layout, sharing
 from captum._engine.rows import Chunk, Rows, fold
 from captum._engine.score import Score
 from captum._engine.sweep import Plan, Sweep, check_limit, parameter_count
@@ -224,6 +225,7 @@ class _Tunnel:
         if not all(t.dtype.is_floating_point for t in self.inputs.tensors):
             self.tokens = TokenNoise(self.score, self.kwargs.pop("embedding_reduce", "sum"))
         self.values = self.inputs.tensors if self.tokens is None else self.tokens.values
+        self.layout = Layout(self.score.modules())
 
     def plan(self, limit: int | None) -> Plan:
         """Noisy rows per call of the wrapped method."""
@@ -265,7 +267,8 @@ class _Tunnel:
         noisy, changed = noise(chunk)
         kwargs = {**self._follow(chunk.rows), **changed}
         if self.tokens is None:
-            found = self.method.attribute(self.inputs.restore(noisy), **kwargs)
+            with sharing(self.method.forward_func, self.layout):
+                found = self.method.attribute(self.inputs.restore(noisy), **kwargs)
         else:
             found = self.tokens.attribute(self.method, noisy, kwargs, chunk.rows)
         return (found[0], found[1]) if self.want_delta else (found, None)

@@ -27,7 +27,7 @@ def gradients_at_layer(
 ) -> tuple[Tensors, Tensors]:
     """The layer's values ``y`` and ∂F/∂y at input points."""
     with torch.enable_grad():
-        output, values, _ = function.tap(layers, points, chunk.rows, keep_graph=create_graph)
+        output, values, _ = function.tap(layers, points, chunk.rows, create_graph, from_here=not create_graph)
         scores = function.score_of_model().read(output, chunk.rows)
         check_rows(values, chunk.count)
         grads = differentiate(scores, values, create_graph=create_graph)

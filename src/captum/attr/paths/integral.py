@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from captum._engine.drive import AtInputs, Function
+from captum._engine.drive import Function
 from captum._engine.rows import Chunk, fold
 from captum._engine.sweep import Sweep, check_limit
 from captum.attr.base import completeness_gap
@@ -66,8 +66,7 @@ def integrate(
     """
     nodes, weights = nodes_and_weights(*rule)
     check_limit(limit)
-    if isinstance(function, AtInputs):
-        function.tune()
+    function.tune()
 
     def gradients(chunk: Chunk) -> Tensors:
         points = points_on_path(start, end, chunk, nodes)

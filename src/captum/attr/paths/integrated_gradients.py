@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum._engine.drive import AtInputs, AtLayer, Reduce
+from captum._engine.at_layer import AtLayer
+from captum._engine.drive import AtInputs, Reduce
 from captum._engine.entry import differentiable
 from captum._engine.values import parse_baselines
 from captum.attr.base import GradientAttribution, LayerAttribution, NeuronAttribution, completeness_gap, wants_graph
