@@ -156,6 +156,10 @@ class IdTwins(RuleMode):
             return func(*args, **(kwargs or {}))
         return super().__torch_function__(func, types, args, kwargs)
 
+    def _read(self, call: Call) -> Any:
+        """Whether an id is among the ids is asked for warnings, as for padding without a mask."""
+        return call.function(*call.args, **call.kwargs) if call.name == "__contains__" else super()._read(call)
+
     def mark_all(self, out: Any, twin: Any) -> None:
         """Mark integers that no other mode follows."""
         if isinstance(out, Tensor) and (out.dtype.is_floating_point or getattr(out, MARK, None) is not None):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from captum._engine.calls import Call, Mark, Marks, made_by_user, replace_tensors, tensors_in
-from captum._engine.operators import OPERATORS, SPELLINGS, Kind, Operator, Spelling
+from captum._engine.operators import OPERATORS, SPELLINGS, Kind, Operator
 from captum._engine.recurrent import declare_recurrent
 from captum.errors import CaptumWarning, UnknownOperatorError
 
@@ -31,7 +31,14 @@ declare_recurrent()
 Rule = Callable[[Call], Any]
 OnUnknown = Literal["raise", "warn", "linear"]
 
-_UNKNOWN = Spelling(Operator("unknown", Kind.SPECIAL))
+#: What tells Python how large a tensor is.
+_SIZES = {
+    Tensor.size,
+    Tensor.__len__,
+    Tensor.numel,
+    Tensor.nelement,
+    vars(torch._C.TensorBase)["shape"].__get__,
+}  # no public name
 
 
 class Table:
@@ -190,20 +197,20 @@ class RuleMode(TorchFunctionMode):
 
     def _unlisted(self, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
         """A function that no table lists: fine when no derivative passes, else unknown."""
-        call = Call(self, _UNKNOWN, func, args, kwargs)
-        twin_args = (replace_tensors(args, self.twin), replace_tensors(kwargs, self.twin)) if self.paired else None
         out = func(*args, **kwargs)
         results = tensors_in(out, [])
         if not results:
+            if self.paired and func in _SIZES and args[0].shape != self.twin(args[0]).shape:
+                self.complain(func, f"{_name_of(func)}: Python code reads a size that the baseline changes")
             return out
         cuts = torch.is_grad_enabled() and any(t.requires_grad for t in tensors_in((args, kwargs), []))
         if any(t.requires_grad or (cuts and t.is_floating_point()) for t in results):
             self.complain(func, _name_of(func))
         twin = None
-        if twin_args is not None:
+        if self.paired:
             with torch.no_grad():
-                twin = func(*twin_args[0], **twin_args[1])
-        call.mode.mark_all(out, twin)
+                twin = func(*replace_tensors(args, self.twin), **replace_tensors(kwargs, self.twin))
+        self.mark_all(out, twin)
         return out
 
     def _read(self, call: Call) -> Any:

@@ -52,7 +52,7 @@ class Rescale:
 
     def linear(self, call: Call) -> Any:
         """Multipliers are the operator's own derivative."""
-        if same_conditions(call):
+        if not call.active or same_conditions(call):
             return call.native()
         return self._conditional(call, call.evaluate)
 
@@ -93,8 +93,12 @@ class Rescale:
 
         other = call.twin_value()
         value = call.evaluate(detached)
-        if value.shape != other.shape:
+        if not isinstance(value, Tensor) or value.shape != other.shape:
             call.mode.complain(call.function, f"{call.name} that selects other shapes for input and baseline")
+        if _routes(call):
+            call.mode.complain(
+                call.function, f"{call.name} that picks other rows for input and baseline, as routing does"
+            )
         out = (evaluate(None) + evaluate(under)) / 2
         with torch.no_grad():
             moved = (evaluate(lambda t: mode.twin(t) if t.requires_grad else t) + other) / 2
@@ -182,3 +186,16 @@ class Rescale:
         out = call.args[0] * mask
         with torch.no_grad():
             return call.settle(out, call.mode.twin(call.args[0]) * mask)
+
+
+def _routes(call: Call) -> bool:
+    """Whether an index that varies sends whole rows to other places, where no share of the change is due to one of them."""
+    if call.name in ("index_select", "index_add", "index_copy"):
+        return True
+    if call.name != "getitem":
+        return False
+    key: Any = call.args[1]
+    keys: list[Any] = list(key) if isinstance(key, tuple) else [key]
+    tensors = [k for k in keys if isinstance(k, Tensor) and k.dim()]
+    taken = sum(k.dim() if k.dtype is torch.bool else 1 for k in tensors) + sum(isinstance(k, int) for k in keys)
+    return bool(tensors) and taken < call.args[0].dim()
