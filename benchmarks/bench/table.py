@@ -1,4 +1,4 @@
-"""The report: ratios with their bounds, as Markdown. No absolute times: they say more about the machine than the code."""
+"""The report: ratios with their bounds, as Markdown. Absolute times say more about the machine than about the code."""
 
 from __future__ import annotations
 

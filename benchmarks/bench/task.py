@@ -85,10 +85,10 @@ class Task:
     """One line of work that the published package, ours and bare torch do.
 
     ``prepare(captum.attr, contender)`` builds models and inputs and returns the call to time; ``bare`` does the same in
-    plain torch. ``upstream``, ``ours`` and ``peers`` name variants besides the default. ``agree`` is the largest accepted
-    difference of the two outputs as a share of their scale, None where they are different estimates of one quantity.
-    ``share`` is the part of the work that the published package and peers are given where all of it would take too long:
-    their times are divided by it.
+    plain torch. ``upstream``, ``ours`` and ``peers`` name variants besides the default. ``agree`` is the largest
+    accepted difference of the two outputs as a share of their scale, None where they are different estimates of one
+    quantity. ``share`` is the part of the work that the published package and peers are given where all of it would
+    take too long: their times are divided by it.
     """
 
     name: str

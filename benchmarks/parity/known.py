@@ -94,7 +94,7 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "distribution-is-whole",
-        "Noise tunnel repeats a distribution of baselines row by row there; here every draw is from the distribution as given.",
+        "Noise tunnel repeats a distribution of baselines row by row there; here draws are from it as it was given.",
         ("NoiseTunnel/GradientShap/*",),
     ),
     Known(
@@ -165,8 +165,8 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "descent-stops",
-        "When descent stops and lowers its rate is decided on the loss of an epoch here, on a running mean over as many "
-        "batches as a batch has rows there.",
+        "When descent stops and lowers its rate is decided on the loss of an epoch here, on a running mean over as "
+        "many batches as a batch has rows there.",
         ("captum._utils.models.linear_model:SGD*/stopped",),
         within=0.5,
     ),

@@ -80,7 +80,8 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "captum.attr._utils.baselines": {"captum.attr": "ProductBaselines"},
     "captum.attr._utils.batching": {
-        _BATCHING: "_batch_attribution _batch_example_iterator _tuple_splice_range _batched_generator _batched_operator",
+        _BATCHING: "_batch_attribution _batch_example_iterator _tuple_splice_range _batched_generator "
+        "_batched_operator",
     },
     "captum.attr._utils.class_summarizer": {"captum.attr.averages.summarizer": "KeyType ClassSummarizer"},
     "captum.attr._utils.common": {

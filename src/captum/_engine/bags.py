@@ -11,7 +11,7 @@ MODES = ("sum", "mean", "max")
 
 
 def bag_slots(ids: Tensor, offsets: Tensor, last_is_end: bool) -> tuple[Tensor, Tensor]:
-    """Bags that begin at ``offsets`` of a row of ids, as a matrix: places in the row ``(bags, L)``, and which of them count.
+    """Bags that begin at ``offsets`` of a row of ids: places in the row ``(bags, L)``, and which of them count.
 
     Args:
         ids: the ids of all bags, one after the other, ``(n,)``.
@@ -40,8 +40,8 @@ def require_bags(bags: int, batch: int, ids: int) -> None:
     """Require as many bags for each row of the inputs."""
     if bags % batch:
         message = (
-            f"nn.EmbeddingBag makes {bags} bag(s) of the {ids} ids, and the inputs have {batch} rows in dim 0: ids in one row "
-            "with offsets have no row for each example. Pass ids as a matrix (B, L), short bags filled up with the bag's "
-            "padding_idx, to a forward function that takes no offsets or makes them itself."
+            f"nn.EmbeddingBag makes {bags} bag(s) of the {ids} ids, and the inputs have {batch} rows in dim 0: ids in "
+            "one row with offsets have no row for each example. Pass ids as a matrix (B, L), short bags filled up with "
+            "the bag's padding_idx, to a forward function that takes no offsets or makes them itself."
         )
         raise LayerError(message)

@@ -30,7 +30,7 @@ def _correction(unbiased: bool, correction: float | None) -> float:
 
 
 def _read_spread(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Dims, bool, float]:
-    """The overloads of var and std: ``(dim, unbiased, keepdim)``, ``(unbiased)`` and ``(dim, *, correction, keepdim)``."""
+    """The forms of var and std: ``(dim, unbiased, keepdim)``, ``(unbiased)`` and ``(dim, *, correction, keepdim)``."""
     rest = list(args)
     dim: Any = kwargs.get("dim")
     if rest and not isinstance(rest[0], bool):

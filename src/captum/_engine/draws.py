@@ -1,7 +1,7 @@
 """Random draws, made before chunking, so that chunk sizes never change a result.
 
-Without a generator or seed the global streams of torch and NumPy are used, in the order that published examples rely on;
-with one, only that torch generator.
+Without a generator or seed the global streams of torch and NumPy are used, in the order that published examples rely
+on; with one, only that torch generator.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Source:
 
 
 def one_generator(generator: torch.Generator | None, seed: int | None) -> torch.Generator | None:
-    """The generator to draw from: the given one, a fresh one on the CPU with ``seed``, or None for the global streams."""
+    """The generator to draw from: the given one, a fresh one on the CPU with ``seed``, or None: the global streams."""
     if seed is None:
         return generator
     if generator is not None:

@@ -105,7 +105,7 @@ def _layers(
 
 
 def _unrolled(kind: str) -> Callable[..., Any]:
-    """The whole operator; torch passes ``(input, hx, weights, …, batch_first)`` or, packed, ``(data, sizes, hx, …)``."""
+    """The whole operator; torch passes ``(input, hx, weights, …, batch_first)``; packed, ``(data, sizes, hx, …)``."""
 
     def run(data: Tensor, second: Any, third: Any, fourth: Any, *rest: Any) -> tuple[Tensor, ...]:
         hx, weights, biases = second, third, fourth

@@ -95,8 +95,8 @@ class Leaves:
 class Inputs:
     """The inputs of one call: their tensors, and how the model wants to be called with others in their places.
 
-    ``tensors`` are aligned along dim 0, the batch. ``form`` is ``"tensor"``, ``"tuple"``, ``"keywords"`` or ``"single"``:
-    one positional argument, several, keyword arguments, or one structure as the only argument.
+    ``tensors`` are aligned along dim 0, the batch. ``form`` is ``"tensor"``, ``"tuple"``, ``"keywords"`` or
+    ``"single"``: one positional argument, several, keyword arguments, or one structure as the only argument.
     """
 
     tensors: tuple[Tensor, ...]
@@ -143,7 +143,10 @@ def parse_inputs(inputs: Any, forward: Any = None) -> Inputs:
     if form == "tuple":
         for value in inputs:
             if not isinstance(value, (Tensor, list, tuple)) and not is_mapping(value) and not is_record(value):
-                message = f"Expected a tuple of Tensors as inputs, got {describe(inputs)}; pass constants as additional_forward_args."
+                message = (
+                    f"Expected a tuple of Tensors as inputs, got {describe(inputs)}; pass constants as "
+                    "additional_forward_args."
+                )
                 raise InputTypeError(message)
         rebuild = leaves.gather(inputs, "input")
     elif is_mapping(inputs):

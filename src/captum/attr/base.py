@@ -230,7 +230,7 @@ class LayerAttribution(InternalAttribution[Any]):
         interpolate_dims: int | tuple[int, ...],
         interpolate_mode: str = "nearest",
     ) -> Tensor:
-        """Resize layer attributions ``(B, C, *spatial)`` to other spatial dims, as ``torch.nn.functional.interpolate`` does.
+        """Resize layer attributions ``(B, C, *spatial)``, as ``torch.nn.functional.interpolate`` does.
 
         Args:
             layer_attribution: the attributions.

@@ -1,8 +1,9 @@
 """The operators that rule-based methods know, and how to teach them another.
 
 DeepLIFT, guided backpropagation and LRP replace the derivative of operators. They see every call of a torch function,
-tensor method or Python operator in the forward pass, and look it up in one table by what *kind* of map it is. An operator
-that is not in the table raises :class:`~captum.errors.UnknownOperatorError`, since a wrong derivative would go unnoticed.
+tensor method or Python operator in the forward pass, and look it up in one table by what *kind* of map it is. An
+operator that is not in the table raises :class:`~captum.errors.UnknownOperatorError`, since a wrong derivative would go
+unnoticed.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ def register(
     Args:
         function: a torch function or method that is not in the table, such as ``torch.special.i1``, or a function
             of your own made :func:`visible`.
-        kind: ``"structural"`` (moves elements), ``"linear"`` (affine in all tensors together), ``"bilinear"`` (affine in
-            each), ``"elementwise"`` (one element of one tensor to one element), ``"composite"`` (see ``decompose``),
+        kind: ``"structural"`` (moves elements), ``"linear"`` (affine in all tensors together), ``"bilinear"`` (affine
+            in each), ``"elementwise"`` (one element of one tensor to one element), ``"composite"`` (see ``decompose``),
             ``"constant"`` (does not read values) or ``"stop"`` (no derivative).
         name: canonical name; that of the function by default.
         smooth: for element-wise operators, whether the derivative is continuous.
@@ -126,7 +127,7 @@ def forget(function: Callable[..., Any]) -> None:
 
 
 def visible(function: F) -> F:
-    """Make a function of your own, such as one that calls an autograd function or a C++ extension, one call for the table.
+    """Make a function of your own, such as one around an autograd function or a C++ extension, one call for the table.
 
     Without it the rules see what the function does inside, if that is torch calls, and refuse it otherwise.
 

@@ -35,8 +35,8 @@ def batch_attribution(
         num_examples: number of rows ``B`` of its inputs.
         internal_batch_size: most rows, ``B`` × nodes, of one piece.
         n_steps: number of nodes of the whole path.
-        include_endpoint: whether pieces share their ends, for methods that take differences between nodes; ``n_steps`` of
-            a piece then counts the differences.
+        include_endpoint: whether pieces share their ends, for methods that take differences between nodes; ``n_steps``
+            of a piece then counts the differences.
         kwargs: passed on; must have ``method``, the quadrature.
 
     Returns:

@@ -181,7 +181,7 @@ def reshape_and_sum(tensor_input: Tensor, num_steps: int, num_examples: int, lay
 
 
 def format_feature_mask(feature_mask: Any, inputs: Tensors, start_idx: int = 0) -> Tensors:
-    """A feature mask per input; by default each scalar of a row is a feature of its own, numbered on from ``start_idx``."""
+    """A feature mask per input; by default each scalar of a row is its own feature, numbered on from ``start_idx``."""
     if feature_mask is not None:
         return feature_mask if isinstance(feature_mask, tuple) else (feature_mask,)
     sizes = [x[0].numel() for x in inputs]

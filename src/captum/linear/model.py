@@ -179,7 +179,7 @@ class LinearModel(nn.Module, Model):
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """All rows of a training set at once: inputs ``(N, M)``, targets ``(N,)`` or ``(N, C)``, weights ``(N,)`` or none."""
+    """All rows of a training set at once: inputs ``(N, M)``, targets ``(N,)`` or ``(N, C)``, weights ``(N,)``."""
 
     inputs: Tensor
     targets: Tensor

@@ -177,10 +177,10 @@ class DataLoaderAttribution(Attribution):
     """Attribution of a metric over a whole DataLoader: each perturbation is applied to every batch.
 
     Args:
-        attr_method: a :class:`FeatureAblation`, :class:`FeaturePermutation`, :class:`Occlusion`, :class:`ShapleyValues`,
-            :class:`ShapleyValueSampling`, :class:`OwenValues`, :class:`KernelShap` or :class:`Lime` of the model, or of a
-            subclass that leaves ``attribute`` as it is; it is not changed. Lime weighs a coalition by the similarity of the
-            whole data with what the coalition leaves of it.
+        attr_method: a :class:`FeatureAblation`, :class:`FeaturePermutation`, :class:`Occlusion`,
+            :class:`ShapleyValues`, :class:`ShapleyValueSampling`, :class:`OwenValues`, :class:`KernelShap` or
+            :class:`Lime` of the model, or of a subclass that leaves ``attribute`` as it is; it is not changed. Lime
+            weighs a coalition by the similarity of the whole data with what the coalition leaves of it.
 
     Example:
         >>> import torch
@@ -229,8 +229,8 @@ class DataLoaderAttribution(Attribution):
             perturbations_per_pass: perturbations that share a traversal of the data.
             show_progress: whether to draw a progress bar, of batches.
             return_input_shape: whether values are spread over elements, or returned as a matrix ``(n, M)``.
-            n_samples: of sampling methods: orders (ShapleyValueSampling, OwenValues) or coalitions (KernelShap, Lime), or
-                ``"auto"``; None for 25, and for exact Owen values.
+            n_samples: of sampling methods: orders (ShapleyValueSampling, OwenValues) or coalitions (KernelShap, Lime),
+                or ``"auto"``; None for 25, and for exact Owen values.
             sliding_window_shapes: of Occlusion: window shape without the batch, or a tuple of them.
             strides: of Occlusion, as for :meth:`Occlusion.attribute`.
             groups: of OwenValues: the hierarchy of features.
@@ -238,8 +238,8 @@ class DataLoaderAttribution(Attribution):
             seed: or a seed for a generator of its own.
 
         Returns:
-            A tuple with a tensor ``(n, *)`` per element of role 0, for a metric of ``n`` elements; or a matrix ``(n, M)``.
-            A tuple of these results when the representation of Lime's model is a tuple.
+            A tuple with a tensor ``(n, *)`` per element of role 0, for a metric of ``n`` elements; or a matrix
+            ``(n, M)``. A tuple of these results when the representation of Lime's model is a tuple.
 
         Raises:
             InputError: when roles, baselines or masks do not fit the batches.
@@ -325,7 +325,7 @@ class _bar:  # noqa: N801  # used like a function in a with statement
             game.advance = self._bar.update
 
     def expect(self, count: int | None, per_pass: int) -> None:
-        """Set the length of the bar, when coalitions and batches can be counted; the first coalition has its own pass."""
+        """Set the length of the bar, if coalitions and batches can be counted; the first coalition has its own pass."""
         if self._bar is not None and self._batches is not None and count is not None:
             self._bar.total = (1 - (1 - count) // per_pass) * self._batches
             self._bar.refresh()

@@ -28,9 +28,9 @@ _TOKENS = (nn.LayerNorm, nn.MultiheadAttention, nn.Embedding, nn.Linear, nn.RMSN
 class LayerGradCam(LayerAttribution, GradientAttribution):
     r"""Grad-CAM: :math:`a_p = \sum_c \bar g_c\, y_{c,p}` with :math:`\bar g_c` the mean of :math:`\partial F / \partial y_{c,p}` over positions.
 
-    Layers ``(B, C, *spatial)`` are used as they are. Layers of tokens ``(B, T, D)`` are brought to ``(B, D, h, w)`` for an
-    image input (class and register tokens before the grid are dropped) or to ``(B, D, T)``, so that the map lies over the
-    positions and not over the embedding.
+    Layers ``(B, C, *spatial)`` are used as they are. Layers of tokens ``(B, T, D)`` are brought to ``(B, D, h, w)`` for
+    an image input (class and register tokens before the grid are dropped) or to ``(B, D, T)``, so that the map lies
+    over the positions and not over the embedding.
 
     R. Selvaraju et al., "Grad-CAM", 2016, arXiv:1610.02391. Variants: Grad-CAM++ (A. Chattopadhyay et al., 2017,
     arXiv:1710.11063), HiResCAM (R. Draelos, L. Carin, 2020, arXiv:2011.08891), LayerCAM (P. Jiang et al., 2021),
@@ -132,8 +132,8 @@ def arrangement(value: Tensor, layer: nn.Module, modules: list[nn.Module], image
     if len(grids) != 1:
         ways = " or ".join(f"{g.height} × {g.width} after {g.extra} others" for g in grids) or "in no way that is known"
         message = (
-            f"The layer's value {tuple(value.shape)} holds {value.shape[1]} tokens, which may cover the image {image} {ways}. "
-            "Pass reshape_transform, a function to (B, C, h, w), such as "
+            f"The layer's value {tuple(value.shape)} holds {value.shape[1]} tokens, which may cover the image {image} "
+            f"{ways}. Pass reshape_transform, a function to (B, C, h, w), such as "
             "lambda t: t[:, 1:].transpose(1, 2).unflatten(2, (h, w)) for one class token before the grid."
         )
         raise LayerError(message)
@@ -149,8 +149,8 @@ def _is_channels_first(value: Tensor, layer: nn.Module, modules: list[nn.Module]
         if channels != tokens:
             return channels
     message = (
-        f"The layer's value {tuple(value.shape)} may be (B, channels, length) or (B, tokens, dim). Pass reshape_transform: "
-        "lambda t: t for the first, lambda t: t.transpose(1, 2) for the second."
+        f"The layer's value {tuple(value.shape)} may be (B, channels, length) or (B, tokens, dim). Pass "
+        "reshape_transform: lambda t: t for the first, lambda t: t.transpose(1, 2) for the second."
     )
     raise LayerError(message)
 

@@ -9,8 +9,8 @@ from torch import nn
 
 __all__ = ["Grid", "token_grid"]
 
-#: Class, distillation and register tokens that stand before a grid; fewer where tokens were merged on the way, and where
-#: the size of the image is all there is to go by.
+#: Class, distillation and register tokens that stand before a grid; fewer where tokens were merged on the way, and
+#: where the size of the image is all there is to go by.
 _MOST_EXTRA = 17
 _MERGED_EXTRA = (0, 1, 2)
 _USUAL_EXTRA = (0, 1, 2, 5)

@@ -195,7 +195,7 @@ def columns(result: Result) -> Columns:
 
 
 def contributions(result: Result) -> Columns:
-    """Return columns for a chart: as :func:`columns`, but beside other inputs an image, text or series is one column."""
+    """Return columns for a chart: :func:`columns`, but beside other inputs an image, text or series is one column."""
     seen = shown(result)
     if len(seen) == 1:
         return seen[0].columns()
