@@ -121,7 +121,9 @@ class EpsilonRule(PropagationRule):
 
 
 class GammaRule(PropagationRule):
-    """γ: the weights are w + γ max(w, 0); the bias is as it is.
+    """γ for non-negative inputs: the weights are w + γ max(w, 0); the bias is as it is.
+
+    Where inputs have both signs the denominator can vanish: use :class:`GeneralizedGammaRule` there.
 
     Args:
         gamma: γ (default 0.25).

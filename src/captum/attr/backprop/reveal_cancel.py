@@ -135,7 +135,7 @@ class RevealCancel(Rescale):
         if affine is not None and affine.weight is not None:
             return affine.apply(_size(call, x), affine.weight.abs(), None)
         if call.name in _PRODUCTS:
-            return call.evaluate(lambda t: _size(call, t) if t is x else t.detach().abs())
+            return call.evaluate(lambda t: _size(call, t) if t is x else _without_sign(t))
         return None
 
     def _scaled(self, call: Call) -> Tensor | None:
@@ -148,7 +148,7 @@ class RevealCancel(Rescale):
         if wide is None or (call.name == "div" and not top):
             return None
         factor = second if top else first
-        size = factor.detach().abs() if isinstance(factor, Tensor) else abs(factor)
+        size = _without_sign(factor) if isinstance(factor, Tensor) else abs(factor)
         return wide / size if call.name == "div" else wide * size
 
     def _normed(self, call: Call) -> Tensor | None:
@@ -234,6 +234,11 @@ def _beside(plain: Callable[[Call], Any], spread: Callable[[Call], Any]) -> Call
         return out
 
     return rule
+
+
+def _without_sign(constant: Tensor) -> Tensor:
+    """|w| of a constant, which may be a mask."""
+    return constant.detach() if constant.dtype is torch.bool else constant.detach().abs()
 
 
 def _varies(call: Call, tensor: Tensor) -> bool:

@@ -9,8 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum._engine.rules import RuleMode
 from captum.attr import DeepLift, LayerDeepLift
+from captum.attr.backprop.reveal_cancel import RevealCancel
 from tests.subjects import subject
+from tests.unit.engine.rule_calls import CALLS
 
 D = torch.float64
 Activation = Callable[[Tensor], Tensor]
@@ -212,3 +215,39 @@ def test_a_deep_residual_net_is_complete(rule, dtype: torch.dtype) -> None:
         assert (delta.abs() <= scale * change.abs()).all()
         one = method.attribute(x[:1], baseline if isinstance(baseline, float) else baseline[:1], whole.target)
         torch.testing.assert_close(one, values[:1], rtol=1e-3, atol=1e-3 * float(values.abs().max()))
+
+
+M = drawn(6, 6, seed=9)
+_ONE_SCORE = ("max of all", "sum and mean")  # one score of the whole batch in each row
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_operator_between_a_dense_layer_and_an_activation(name: str) -> None:
+    """Parts that come in and parts that go out: the change is whole, and the gradient where nothing differs."""
+    x, x0 = drawn(4, 6, seed=1), drawn(4, 6, seed=2)
+
+    def score(t: Tensor) -> Tensor:
+        out = CALLS[name](F.linear(t, M)).tanh()
+        return out.flatten(1).sum(1) if out.dim() > 1 else out
+
+    def multipliers(here: Tensor, there: Tensor) -> Tensor:
+        leaf = here.clone().requires_grad_()
+        mode = RuleMode(RevealCancel(1e-10, genomics=False).table(), paired=True)
+        mode.begin([leaf], [there])
+        try:
+            with mode:
+                scores = score(leaf.clone())
+            return torch.autograd.grad(scores.sum(), leaf)[0]
+        finally:
+            mode.close()
+
+    parts, change = multipliers(x, x0) * (x - x0), (score(x) - score(x0)).detach()
+    if name in _ONE_SCORE:
+        parts, change = parts.sum(0, keepdim=True), change.sum(0, keepdim=True)
+    scale = 1e-9 + parts.abs().sum() + change.abs().max()
+    assert (parts.sum(1) - change).abs().max() < 1e-12 * scale
+    if name in ("works_in_place", "overwrites_through_a_view"):
+        return  # torch itself cannot differentiate it
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(score(leaf.clone()).sum(), leaf)
+    torch.testing.assert_close(multipliers(x, x), gradient, rtol=1e-9, atol=1e-11)
