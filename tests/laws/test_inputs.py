@@ -244,6 +244,25 @@ def test_a_compiled_model_gives_the_same(case: Case, name: str) -> None:
     torch._dynamo.reset()
 
 
+@pytest.mark.parametrize(("case", "name"), pairs("structure", "mlp"))
+@pytest.mark.parametrize("whole_model", [True, False])
+def test_a_model_compiled_in_place_gives_the_same(case: Case, name: str, whole_model: bool) -> None:
+    """Also when no wrapper tells so: ``module.compile()`` on the model, or on parts of it."""
+    whole = subject(name)
+    want = case.run(whole, **case.quick())
+    parts = [whole.model] if whole_model else list(whole.model.children())
+    try:
+        for part in parts:
+            part.compile(backend="eager")
+        with torch.no_grad():
+            whole.model(whole.inputs)
+        torch.testing.assert_close(case.run(whole, **case.quick()), want)
+    finally:
+        for part in parts:
+            part._compiled_call_impl = None
+        torch._dynamo.reset()
+
+
 @pytest.mark.parametrize("name", ["Saliency", "InputXGradient", "IntegratedGradients", "GradientShap"])
 @pytest.mark.parametrize("how", ["script", "trace"])
 def test_plain_gradients_run_through_scripted_models(name: str, how: str) -> None:

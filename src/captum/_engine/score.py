@@ -139,7 +139,7 @@ class Score:
     def running(self) -> Generator[None]:
         """The state that a call needs: eager code for compiled models, gradients through RNNs on CUDA."""
         with contextlib.ExitStack() as stack:
-            if "torch._dynamo.eval_frame" in sys.modules and _is_compiled(self):
+            if _may_be_compiled() and not torch.compiler.is_compiling():
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             if self.inputs.tensors[0].is_cuda and any(isinstance(m, torch.nn.RNNBase) for m in self.modules()):
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
@@ -147,7 +147,7 @@ class Score:
 
     def needs_context(self) -> bool:
         """Tell whether :meth:`running` has anything to do."""
-        return self.inputs.tensors[0].is_cuda or "torch._dynamo.eval_frame" in sys.modules
+        return self.inputs.tensors[0].is_cuda or _may_be_compiled()
 
 
 def find_modules(forward: Any) -> list[torch.nn.Module]:
@@ -170,13 +170,11 @@ def _filled(cell: Any) -> bool:
         return False
 
 
-def _is_compiled(score: Score) -> bool:
-    """Compiled code would hide its operators from hooks and modes; a plain function may close over a compiled one."""
-    from torch._dynamo.eval_frame import OptimizedModule
+def _may_be_compiled() -> bool:
+    """Tell whether anything can be compiled in this process.
 
-    modules = score.modules()
-    return (
-        not modules
-        or any(isinstance(m, OptimizedModule) for m in modules)
-        or hasattr(score.forward, "_torchdynamo_orig_callable")
-    )
+    Compiled code hides its operators from hooks and modes, and it may sit anywhere: a wrapped model, ``module.compile()``
+    on any part of it, a decorated method, a function that a closure calls. Asking eager code to be eager costs less than
+    a search.
+    """
+    return "torch._dynamo.eval_frame" in sys.modules
