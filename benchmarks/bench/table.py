@@ -15,7 +15,7 @@ Written by `python -m benchmarks.bench --write`. Every number is a ratio measure
 published package (captum 0.9.0, in its own environment) and this one as two long-lived processes driven in turn,
 medians of alternating repeats, the outputs of both compared. "Bare torch" is the fastest of several hand-written loops
 (chunk size × memory format searched in the same run). Memory is what one call adds to the resident size of a fresh
-process at its peak.
+process at its peak. What rules cost per operator call is in microseconds of this machine.
 """
 DOUBLE = (
     "Where single precision leaves more than is accepted, both did the same work in double precision, which tells "
@@ -60,7 +60,9 @@ def _rows(outcome: Outcome) -> list[str]:
 def _row(outcome: Outcome, bound: Bound) -> str:
     ratio, spread = outcome.ratio(bound), outcome.spread(bound)
     label = f"{bound.quantity}: {_shown(outcome, bound.numerator)}"
-    if bound.quantity != "error":
+    if bound.quantity == "error":
+        label = f"{outcome.task.unit}: {_shown(outcome, bound.numerator)}"
+    else:
         label += f" / {_shown(outcome, bound.denominator)}"
     if ratio is None:
         return f"| {outcome.task.title} | {label} | not measured | | {bound.words} | – |"
@@ -97,7 +99,7 @@ def _agreement(outcome: Outcome) -> str:
 
 def _notes(outcome: Outcome) -> list[str]:
     notes = [f"{who} failed: {error}" for who, error in outcome.errors.items()]
-    notes += [f"error of {who}: {value:.2g}" for who, value in outcome.values.items()]
+    notes += [f"{outcome.task.unit} of {who}: {value:.2g}" for who, value in outcome.values.items()]
     if outcome.task.share != 1.0:
         notes.append(
             f"upstream and peers did {outcome.task.share:.3g} of the work, row by row; their times are divided by that."

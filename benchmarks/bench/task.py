@@ -89,6 +89,7 @@ class Task:
     accepted difference of the two outputs as a share of their scale, None where they are different estimates of one
     quantity. ``share`` is the part of the work that the published package and peers are given where all of it would
     take too long: their times are divided by it.
+    ``unit`` is what the number of a bound on ``"error"`` counts, and ``alone`` says that nothing there corresponds.
     """
 
     name: str
@@ -105,10 +106,13 @@ class Task:
     share: float = 1.0
     repeats: int = 5
     calls: int = 1
+    unit: str = "error"
+    alone: bool = False
 
     def contenders(self) -> list[Contender]:
         """Everybody who takes part."""
-        found = [Contender(UPSTREAM), *(Contender(UPSTREAM, variant) for variant in self.upstream)]
+        upstream = [Contender(UPSTREAM), *(Contender(UPSTREAM, variant) for variant in self.upstream)]
+        found = [] if self.alone else upstream
         found += [Contender(OURS), *(Contender(OURS, variant) for variant in self.ours)]
         found += [Contender(PEER, variant) for variant in self.peers]
         if self.bare is not None:

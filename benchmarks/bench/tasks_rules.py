@@ -88,5 +88,6 @@ RULE_TASKS = (
         (near_bare(2.0),),
         bare=_attention_bare,
         agree=None,
+        alone=True,
     ),
 )
