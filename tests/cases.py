@@ -17,6 +17,7 @@ from torch import nn
 
 import captum.attr
 from captum.linear import ClosedFormLinearRegression
+from tests.parts import groups_of, mask_of, windows_of
 from tests.subjects import ATTENDING, SLOW, SPATIAL, Subject
 
 LAWS = {
@@ -61,6 +62,7 @@ class Case:
         tolerance: Largest completeness error per unit of score on a smooth function.
         breaks: Law to reason, for each law of ``LAWS`` that this algorithm cannot keep.
         settings: Keyword arguments of the constructor.
+        features: Most features it can be called with: what has more is masked.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Case:
     tolerance: float = 1e-4
     breaks: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
+    features: int | None = None
 
     def layer_of(self, subject: Subject) -> nn.Module:
         """The module this row is built on."""
@@ -127,14 +130,13 @@ class Case:
             kwargs["baselines"] = subject.baselines
         if self.baselines == "cloud":
             kwargs["baselines"] = subject.cloud
-        inputs = subject.inputs
-        if (
-            self.takes("feature_mask")
-            and isinstance(inputs, torch.Tensor)
-            and inputs.dim() == 4
-            and inputs.shape[1:].numel() > 1000
-        ):
-            kwargs["feature_mask"] = _blocks(inputs)
+        mask = mask_of(subject.inputs, self.features) if self.takes("feature_mask") else None
+        if mask is not None:
+            kwargs["feature_mask"] = mask
+        if self.takes("sliding_window_shapes"):
+            kwargs.update(windows_of(subject.inputs))
+        if self.takes("groups"):
+            kwargs["groups"] = groups_of(subject.inputs, mask)
         if self.takes("layer_mask") and subject.name == "resnet18":
             kwargs["layer_mask"] = torch.arange(512).reshape(1, 512, 1, 1) // 32
         return kwargs
@@ -152,12 +154,6 @@ class Case:
         kwargs = {**self.arguments(subject), **changes}
         attribute: Callable[..., object] = getattr(method, "attribute")  # noqa: B009 - the class is known at run time
         return attribute(subject.inputs, **kwargs)
-
-
-def _blocks(images: torch.Tensor, side: int = 6) -> torch.Tensor:
-    """A mask of ``side × side`` blocks over images, since thousands of single pixels would be scored one by one."""
-    rows, columns = (torch.arange(size) * side // size for size in images.shape[-2:])
-    return (rows[:, None] * side + columns).expand(1, 1, *images.shape[-2:])
 
 
 _GRADIENT = "a gradient knows no second point"
@@ -250,6 +246,12 @@ _ROWS = (
                  "mixing": _OTHERS, **_FORWARD}),
     _row("ShapleyValueSampling", baselines="point", options={"n_samples": 2}, chunk=_PPE, random=True,
          breaks={"symmetry": "orders are sampled", **_FORWARD}),
+    _row("Occlusion", baselines="point", chunk=_PPE, breaks={"completeness": _ALONE, **_FORWARD}),
+    _row("ShapleyValues", baselines="point", chunk=_PPE, features=6, breaks=_FORWARD),
+    _row("OwenValues", baselines="point", chunk=_PPE, features=6,
+         breaks={"symmetry": "twins that join with different groups earn differently", **_FORWARD}),
+    _row("OwenValues(sampled)", cls="OwenValues", baselines="point", options={"n_samples": 4}, chunk=_PPE, features=6,
+         random=True, breaks={"symmetry": "orders are sampled, and groups differ", **_FORWARD}),
     _row("KernelShap", baselines="point", options={"n_samples": 9}, chunk=_PPE, random=True,
          breaks={"symmetry": _DRAWN, "dummy": _DRAWN, **_FORWARD}),
     _row("Lime", baselines="point", settings={"interpretable_model": ClosedFormLinearRegression()},

@@ -1,6 +1,7 @@
 """Exact values from every coalition that counts: Shapley values, and Owen values on a hierarchy of features.
 
-Both are linear in the scores: φ = Wᵀ v. So blocks of coalitions are scored and folded, and never kept.
+Scores that fit in one block are subtracted pair by pair, so that who changes nothing gets exactly 0. Of larger games, since
+values are linear in the scores, φ = Wᵀ v, blocks are scored and folded, and never kept.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Union
 import torch
 from torch import Tensor
 
-from captum.attr.games.play import Estimate, Estimator, block_rows, everyone
+from captum.attr.games.play import HOST, Estimate, Estimator, block_rows, everyone
 from captum.errors import MaskError
 
 #: A hierarchy of players: an int is a player, a sequence is a group whose members join together.
@@ -32,20 +33,43 @@ def shapley_weights(players: int) -> tuple[Tensor, Tensor]:
     return torch.tensor(inside, dtype=torch.float64), -torch.tensor(outside, dtype=torch.float64)
 
 
-def exact_shapley(players: int) -> Estimator[Estimate]:
-    """Shapley values from all ``2**players`` coalitions."""
-    weights = shapley_weights(players)
+def exact_shapley(players: int, again: bool = False) -> Estimator[Estimate]:
+    """Shapley values from all ``2**players`` coalitions.
+
+    Args:
+        players: number of players.
+        again: score the full coalition once more next to the others: the same rounding, so that an unused feature gets
+            exactly 0.
+    """
     full = coalition_range(players, 0, 1)
     scores = yield full
-    total = _shapley_part(full, scores, weights)
-    count, start = 2**players, 1
+    count = 2**players
     block = block_rows(players, scores.shape[1])
+    if 1 < count <= block:
+        rest = yield coalition_range(players, 0 if again else 1, count)
+        total = _shares(rest if again else torch.cat([scores, rest]), players)
+        return Estimate(total, torch.zeros_like(total), count + again)
+    weights = shapley_weights(players)
+    total = _shapley_part(full, scores, weights)
+    start = 1
     while start < count:
         coalitions = coalition_range(players, start, min(count, start + block))
         scores = yield coalitions
         total += _shapley_part(coalitions, scores, weights)
         start += block
     return Estimate(total, torch.zeros_like(total), count)
+
+
+def _shares(scores: Tensor, players: int) -> Tensor:
+    """Values ``(M, n)`` from the scores ``(2**M, n)`` of all coalitions: weighted changes when a player joins."""
+    size = coalition_range(players, 0, 2**players).sum(1)
+    weight = -shapley_weights(players)[1][size]
+    shares: list[Tensor] = []
+    for player in range(players):
+        present, absent = scores.reshape(-1, 2, 1 << player, scores.shape[1]).unbind(1)
+        change = (present - absent).reshape(-1, scores.shape[1])
+        shares.append(weight.reshape(-1, 2, 1 << player)[:, 1].reshape(-1) @ change)
+    return torch.stack(shares)
 
 
 def _shapley_part(coalitions: Tensor, scores: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
@@ -85,7 +109,9 @@ class OwenPlan:
 
     Attributes:
         coalitions: bool ``(K, M)``, each once; row 0 is the full one.
-        weights: double ``(K, M)``.
+        changes: for each contribution the numbers of the coalitions with and without the leaf, LongTensor ``(2, P)``.
+        leaves: the leaf of each contribution, LongTensor ``(P,)``.
+        shares: the weight of each contribution, double ``(P,)``.
     """
 
     def __init__(self, groups: Hierarchy, players: int, limit: int = 1 << 20) -> None:
@@ -94,9 +120,12 @@ class OwenPlan:
         self._count = 0
         self._rows: list[Tensor] = []
         self._leaf: list[Tensor] = []
-        self._sign: list[Tensor] = []
-        self._visit(groups, torch.zeros((1, players), dtype=torch.bool), torch.ones(1, dtype=torch.float64))
-        self.coalitions, self.weights = self._merge()
+        self._share: list[Tensor] = []
+        with HOST:
+            self._visit(groups, torch.zeros((1, players), dtype=torch.bool), torch.ones(1, dtype=torch.float64))
+            self.coalitions, self.changes = self._merge()
+            self.leaves = torch.cat([torch.zeros(0, dtype=torch.int64), *self._leaf])
+            self.shares = torch.cat([torch.zeros(0, dtype=torch.float64), *self._share])
 
     def _visit(self, group: Hierarchy, context: Tensor, weight: Tensor) -> None:
         """Add the contributions of all leaves below ``group``, given who is there already and with which weight."""
@@ -130,31 +159,47 @@ class OwenPlan:
             raise MaskError(message)
         after = here.clone()
         after[:, leaf] = True
-        self._rows += [after, here]
-        self._leaf += [torch.full((2 * len(here),), leaf)]
-        self._sign += [factor, -factor]
+        self._rows.append(torch.stack([after, here]))
+        self._leaf.append(torch.full((len(here),), leaf))
+        self._share.append(factor)
 
     def _merge(self) -> tuple[Tensor, Tensor]:
-        """Each coalition once, the full one first."""
+        """Each coalition once, the full one first; and which of them make the contributions."""
         full = everyone(self._players)
-        if not self._rows:
-            return full, torch.zeros((1, self._players), dtype=torch.float64)
-        rows = torch.cat([full, *self._rows])
-        coalitions, index = torch.unique(~rows, dim=0, return_inverse=True)
-        weights = torch.zeros(coalitions.shape, dtype=torch.float64)
-        weights.index_put_((index[1:], torch.cat(self._leaf)), torch.cat(self._sign), accumulate=True)
-        return ~coalitions, weights
+        pairs = torch.cat([torch.zeros((2, 0, self._players), dtype=torch.bool), *self._rows], 1)
+        coalitions, index = torch.unique(~torch.cat([full, pairs.flatten(0, 1)]), dim=0, return_inverse=True)
+        return ~coalitions, index[1:].reshape(2, -1)
+
+    def contributions(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Of each player: the numbers of the coalitions with it and without it, and how much their difference counts."""
+        order = self.leaves.argsort(stable=True)
+        sizes = self.leaves.bincount(minlength=self._players).tolist()
+        return list(zip(*(t.split(sizes) for t in (*self.changes[:, order], self.shares[order])), strict=True))
+
+    def weights(self) -> Tensor:
+        """How much the score of each coalition counts for each player, double ``(K, M)``."""
+        weights = torch.zeros(self.coalitions.shape, dtype=torch.float64)
+        for sign, numbers in zip((1, -1), self.changes, strict=True):
+            weights.index_put_((numbers, self.leaves), sign * self.shares, accumulate=True)
+        return weights
 
 
-def exact_owen(plan: OwenPlan) -> Estimator[Estimate]:
-    """Owen values from the coalitions of a plan."""
+def exact_owen(plan: OwenPlan, again: bool = False) -> Estimator[Estimate]:
+    """Owen values from the coalitions of a plan; ``again`` as for :func:`exact_shapley`."""
     count, players = plan.coalitions.shape
     scores = yield plan.coalitions[:1]
-    total = plan.weights[:1].T @ scores
-    block, start = block_rows(players, scores.shape[1]), 1
+    block = block_rows(players, scores.shape[1])
+    if 1 < count <= block:
+        rest = yield plan.coalitions[0 if again else 1 :]
+        scores = rest if again else torch.cat([scores, rest])
+        shares = [share @ (scores[after] - scores[before]) for after, before, share in plan.contributions()]
+        total = torch.stack(shares)
+        return Estimate(total, torch.zeros_like(total), count + again)
+    weights = plan.weights()
+    total, start = weights[:1].T @ scores, 1
     while start < count:
         part = slice(start, start + block)
         scores = yield plan.coalitions[part]
-        total += plan.weights[part].T @ scores
+        total += weights[part].T @ scores
         start += block
     return Estimate(total, torch.zeros_like(total), count)

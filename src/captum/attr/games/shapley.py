@@ -194,7 +194,7 @@ class ShapleyValues(ShapleyValueSampling):
         features = setting.masks(feature_mask)
         _check_cost(features.players)
         options = (baselines, features, perturbations_per_eval)
-        return self._play(setting, options, exact_shapley(features.players), self._label(show_progress))[0]
+        return self._play(setting, options, exact_shapley(features.players, again=True), self._label(show_progress))[0]
 
     def attribute_future(
         self,
@@ -294,7 +294,7 @@ class OwenValues(_Games):
         features = setting.masks(feature_mask)
         check_hierarchy(groups, features.players)
         if n_samples is None:
-            body = exact_owen(OwenPlan(groups, features.players))
+            body = exact_owen(OwenPlan(groups, features.players), again=True)
         else:
             stopping: Stopping = parse_stopping(n_samples, tol, max_evals)
             draw: DrawOrders = hierarchical_orders(groups, parse_generator(generator, seed))
