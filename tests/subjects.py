@@ -85,7 +85,7 @@ def _cnn(model: nn.Module) -> Subject:
 
 def _resnet18(model: nn.Module) -> Subject:
     x, cloud = drawn(2, 3, 64, 64), drawn(2, 3, 64, 64, seed=3) * 0.1
-    return Subject("resnet18", model, x, (3,), "layer4", (5, 1, 1), None, cloud, spatial="layer4")
+    return Subject("resnet18", model, x, (8,), "layer4", (5, 1, 1), None, cloud, spatial="layer4")
 
 
 def _residual(model: nn.Module) -> Subject:
