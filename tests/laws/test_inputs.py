@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from captum import attr
-from captum.errors import CaptumWarning, InputError, OutputError
+from captum.errors import CaptumWarning, InputError, LayerError, OutputError
 from tests.cases import CASES, Case, keeping, pairs
 from tests.models import Answering, fresh_model, model_named
 from tests.subjects import Subject, drawn, ids, staged, subject
@@ -293,6 +293,15 @@ def test_layers_inside_a_scripted_model_are_refused(case: Case) -> None:
         traced = torch.jit.trace(whole.model, whole.inputs)
     with pytest.raises(InputError, match=r"[Ss]cript|[Tt]race|jit"):
         case.run(whole.but(model=traced))
+
+
+def test_a_scripted_layer_is_refused() -> None:
+    """It takes no hooks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        layer = torch.jit.script(nn.Linear(3, 2))
+    with pytest.raises(LayerError, match="scripted"):
+        attr.LayerActivation(nn.Sequential(layer), layer).attribute(drawn(2, 3))
 
 
 def test_token_ids_into_a_scripted_model_are_refused() -> None:

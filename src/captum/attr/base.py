@@ -188,16 +188,20 @@ class InternalAttribution(Attribution, Generic[ModuleOrModules]):
 
     def _modules(self, several: bool = False) -> list[nn.Module]:
         """The layer as a list of modules."""
-        if isinstance(self.layer, (list, tuple)):
-            if several and len(self.layer):
-                return list(self.layer)
-            message = f"{type(self).__name__} takes one layer, got {describe(self.layer)}; call it once for each layer."
+        modules: list[Any] = list(self.layer) if isinstance(self.layer, (list, tuple)) else [self.layer]
+        if isinstance(self.layer, (list, tuple)) and not (several and modules):
+            wanted = "a layer or a list with at least one" if several else "one layer"
+            message = f"{type(self).__name__} takes {wanted}, got {describe(self.layer)}; call it once for each layer."
             raise LayerTypeError(message)
-        return [self.layer]
+        for module in modules:
+            if isinstance(module, torch.jit.ScriptModule):
+                message = "The layer is a scripted module, which cannot be watched: explain the eager model."
+                raise LayerError(message)
+        return modules
 
-    def _layers(self, to_input: bool, several: bool = False) -> Layers:
-        """The place of the layer."""
-        return Layers(self._modules(several), side_of(to_input))
+    def _layers(self, to_input: bool, several: bool = False, as_made: bool = False) -> Layers:
+        """The place of the layer; values have their rows in dim 0, or stay as they are made."""
+        return Layers(self._modules(several), side_of(to_input), as_made=as_made)
 
 
 _GRAD_KWARGS = ("allow_unused", "create_graph", "materialize_grads", "retain_graph")
@@ -265,9 +269,9 @@ class LayerAttribution(InternalAttribution[Any]):
         """The score as a function of the value of the layer, or of several layers."""
         return AtLayer(score, self._modules(several=True), side_of(to_input), keep_graph, check_limit(limit))
 
-    def _by_layer(self, values: Sequence[Tensor], layers: Layers) -> Any:
+    def _by_layer(self, values: Sequence[Tensor], layers: Layers, rows_first: bool = False) -> Any:
         """Values in the form of the layer: a tensor, a tuple, or a list with one of these per layer."""
-        groups = [g[0] if len(g) == 1 else g for g in layers.group(tuple(values))]
+        groups = [g[0] if len(g) == 1 else g for g in layers.group(tuple(values), rows_first=rows_first)]
         return groups if isinstance(self.layer, (list, tuple)) else groups[0]
 
 
