@@ -6,163 +6,44 @@ Verbs: *read* the values there, *replace* them, *tap* them as differentiable ten
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, Literal
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
+from captum._engine.batch_axis import Shape, grown, rehearse, settled
+from captum._engine.layer import Layer, Side
 from captum._engine.rows import Rows
 from captum._engine.score import Score
-from captum._engine.values import Leaves, describe
+from captum._engine.values import describe
 from captum.errors import InputTypeError, LayerError
 
-Side = Literal["output", "input"]
-Change = Callable[[int, tuple[Tensor, ...]], Sequence[Tensor] | None]
+__all__ = ["LayerIndexError", "Layers", "Neuron", "Side", "select_neuron"]
 
-
-class Layer:
-    """One side of a module inside the model.
-
-    A module that runs several times in a forward pass counts with its last run, as :meth:`read` found it.
-
-    Args:
-        module: the module.
-        side: ``"output"``, or ``"input"`` for what the module receives.
-    """
-
-    def __init__(self, module: nn.Module, side: Side = "output") -> None:
-        if not isinstance(module, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]  # users pass names and lists
-            message = f"Expected an nn.Module as layer, got {describe(module)}; pass model.get_submodule(name)."
-            raise LayerError(message) from None
-        self.module = module
-        self.side: Side = side
-        self.uses = 0
-
-    @property
-    def in_place(self) -> bool:
-        """Whether the module says that it writes into its input."""
-        return getattr(self.module, "inplace", False) is True
-
-    @contextlib.contextmanager
-    def watched(self, change: Change) -> Generator[None]:
-        """Call ``change(use, values)`` at each run of the module; what it returns takes the values' place."""
-        watch = _Watch(self, change)
-        with contextlib.ExitStack() as stack:
-            handle: RemovableHandle = self.module.register_forward_pre_hook(
-                lambda _m, args, keywords: watch.before((args, keywords)), with_kwargs=True
-            )
-            stack.callback(handle.remove)
-            handle = self.module.register_forward_hook(lambda _m, _a, output: watch.after(output))
-            stack.callback(handle.remove)
-            yield
-        self.uses = watch.count
-
-    def describe(self) -> str:
-        """Name the layer for a message."""
-        return f"the {self.side} of {type(self.module).__name__}"
-
-    def require(self, values: tuple[Tensor, ...] | None, score: Score) -> tuple[Tensor, ...]:
-        """Complain when the forward pass did not come by, or left nothing that can vary."""
-        if values is None:
-            scripted = isinstance(score.forward, (torch.jit.ScriptModule, torch.fx.GraphModule))
-            why = (
-                "The model is scripted or exported, so its layers cannot be watched: explain the eager model."
-                if scripted
-                else "Pass a module object that the forward function really calls (with __call__, not .forward)."
-            )
-            message = f"The forward hook did not obtain any outputs: {self.describe()} was never reached. {why}"
-            raise LayerError(message)
-        if not values:
-            message = f"Expected floating-point tensors at {self.describe()}, found none."
-            raise LayerError(message)
-        return values
-
-
-class _Watch:
-    """One forward pass at one side of a module: which run it is, and what in-place code does to the values.
-
-    The model goes on with other tensors than those it made. Where the module wrote into a tensor that the model may read
-    again under its old name, that tensor is written too, so that both names still hold one value.
-    """
-
-    def __init__(self, layer: Layer, change: Change) -> None:
-        self._layer = layer
-        self._change = change
-        self.count = 0
-        self._versions: dict[int, tuple[Tensor, int]] = {}
-        self._given: list[tuple[Tensor, Tensor, int]] = []
-
-    def before(self, value: Any) -> Any:
-        """The module is about to run on ``value``, its arguments."""
-        leaves = Leaves([], [])
-        rebuild = leaves.gather(value, "value")
-        if self._layer.side == "output":
-            self._versions = {id(t): (t, t._version) for t in leaves.tensors if not t.is_inference()}
-            return None
-        own = leaves.tensors
-        if self._layer.in_place:
-            leaves.tensors = [t.clone() if t.dtype.is_floating_point else t for t in own]
-        new = self._visit(leaves)
-        if new is None:
-            return None
-        self._given = [(t, n, n._version) for t, n in zip(own, new, strict=True) if n is not t and not n.is_inference()]
-        return rebuild(iter(new))
-
-    def after(self, value: Any) -> Any:
-        """The module ran and returned ``value``."""
-        if self._layer.side == "input":
-            self._write_back()
-            return None
-        leaves = Leaves([], [])
-        rebuild = leaves.gather(value, "value")
-        own = leaves.tensors
-        written = [self._was_written(t) for t in own]
-        leaves.tensors = [t.clone() if w else t for t, w in zip(own, written, strict=True)]
-        new = self._visit(leaves)
-        if new is None:
-            return None
-        out = [t.copy_(n) if w else n for t, n, w in zip(own, new, written, strict=True)]
-        return rebuild(iter(out))
-
-    def _visit(self, leaves: Leaves) -> list[Tensor] | None:
-        """The tensors with the changed values in the places of the floating-point ones."""
-        self.count += 1
-        floating = [t.dtype.is_floating_point for t in leaves.tensors]
-        values = tuple(t for t, f in zip(leaves.tensors, floating, strict=True) if f)
-        new = self._change(self.count - 1, values)
-        return None if new is None else list(_merged(leaves.tensors, floating, new))
-
-    def _was_written(self, tensor: Tensor) -> bool:
-        if tensor.is_inference():
-            return self._layer.in_place
-        kept, version = self._versions.get(id(tensor), (None, 0))
-        return kept is tensor and tensor._version > version
-
-    def _write_back(self) -> None:
-        for own, given, version in self._given:
-            if given._version == version:
-                continue
-            if not self._layer.in_place:
-                kind = type(self._layer.module).__name__
-                message = f"{kind} writes into its input, which the model may read again: attribute to its output."
-                raise LayerError(message)
-            own.copy_(given)
-        self._given = []
-
-
-def _merged(tensors: list[Tensor], floating: list[bool], new: Sequence[Tensor]) -> Iterator[Tensor]:
-    fresh = iter(new)
-    return iter([next(fresh) if f else t for t, f in zip(tensors, floating, strict=True)])
+Use = tuple[int, int]  # the number of a layer, and that of its run in a forward pass
 
 
 class Layers:
-    """The place made of one layer or several: their values side by side in one tuple."""
+    """The place made of one layer or several: their values side by side in one tuple.
 
-    def __init__(self, layers: Sequence[nn.Module], side: Side = "output") -> None:
+    Values are read and replaced with their rows in dim 0, wherever the layer itself has them; :meth:`group` brings them
+    back into the layer's own form.
+
+    Args:
+        layers: the modules.
+        side: ``"output"``, or ``"input"`` for what the modules receive.
+        as_made: whether values stay as the layer has them, for callers that never tell rows apart.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], side: Side = "output", *, as_made: bool = False) -> None:
         self.layers = [Layer(m, side) for m in layers]
         self.counts: list[int] = []
+        self._stays = as_made
+        self._axes: dict[Use, tuple[int, ...]] = {}
+        self._last: list[tuple[int, ...]] = []
 
     def read(self, score: Score, tensors: tuple[Tensor, ...], rows: Rows) -> tuple[Tensor, ...]:
         """The values at the place for these inputs, detached."""
@@ -182,16 +63,24 @@ class Layers:
         if torch.is_grad_enabled() and inputs:
             tensors = _tracked(tensors)
         late = from_here and not inputs and torch.is_grad_enabled()
+        larger = functools.cache(lambda: self._shapes_of_one_more(score, tensors, rows))
+
+        def keep(position: int, use: int, values: tuple[Tensor, ...]) -> list[Tensor]:
+            axes = self._find_axes((position, use), values, rows.count, larger)
+            if late:
+                torch.set_grad_enabled(True)
+            seen[position] = _own(values, self.layers[position].side, axes)
+            return _copied(seen[position], axes)
+
         with contextlib.ExitStack() as stack:
             if late:
                 stack.enter_context(torch.no_grad())
             for position, layer in enumerate(self.layers):
-                stack.enter_context(
-                    layer.watched(lambda _use, values, p=position, s=layer.side: _keep(seen, p, values, s, late))
-                )
+                stack.enter_context(layer.watched(functools.partial(keep, position)))
             output = score.output(_copies(tensors), rows)
         parts = [layer.require(seen.get(i), score) for i, layer in enumerate(self.layers)]
         self.counts = [len(p) for p in parts]
+        self._last = [self._axes[i, layer.uses - 1] for i, layer in enumerate(self.layers)]
         return output, tuple(t for part in parts for t in part)
 
     def score(
@@ -213,18 +102,66 @@ class Layers:
         """
         parts = _split(variables, self.counts)
         late = fed is not None and torch.is_grad_enabled()
+        lasts = [layer.uses - 1 for layer in self.layers]
+
+        def put(position: int, use: int, values: tuple[Tensor, ...]) -> list[Tensor] | None:
+            if use != lasts[position]:
+                return None
+            if late:  # from here on the model is differentiated
+                torch.set_grad_enabled(True)
+            new = _copied(parts[position], self._last[position])
+            if fed is None:
+                _require_form(new, values, self.layers[position])
+            return new
+
         with contextlib.ExitStack() as stack:
             if late:
                 stack.enter_context(torch.no_grad())
-            for layer, part in zip(self.layers, parts, strict=True):
-                last = layer.uses - 1
-                stack.enter_context(layer.watched(lambda use, _v, p=part, n=last: _put(p, late) if use == n else None))
+            for position, layer in enumerate(self.layers):
+                stack.enter_context(layer.watched(functools.partial(put, position)))
             output = score.output(_copies(tensors), rows if fed is None else fed)
         return score.read(output, rows)
 
-    def group(self, values: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
-        """Values side by side as one tuple per layer."""
-        return _split(values, self.counts)
+    def group(self, values: tuple[Tensor, ...], *, rows_first: bool = False) -> list[tuple[Tensor, ...]]:
+        """Values side by side as one tuple per layer: in the layer's own form, or with the rows in dim 0."""
+        parts = _split(values, self.counts)
+        return parts if rows_first else [self.as_made(part, position) for position, part in enumerate(parts)]
+
+    def as_made(self, values: tuple[Tensor, ...], position: int = 0) -> tuple[Tensor, ...]:
+        """Values of one layer with the rows in dim 0, in the layer's own form."""
+        return tuple(v.movedim(0, a) if a else v for v, a in zip(values, self._last[position], strict=True))
+
+    def _find_axes(
+        self, use: Use, values: tuple[Tensor, ...], rows: int, larger: Callable[[], dict[Use, list[Shape]]]
+    ) -> tuple[int, ...]:
+        """The dim of each value that holds the rows; found once."""
+        if use not in self._axes:
+            shapes = [tuple(v.shape) for v in values]
+            others = shapes
+            if not self._stays and not all(settled(s, rows) for s in shapes):
+                others = larger().get(use, shapes)
+            pairs = zip(shapes, others, strict=True) if len(others) == len(shapes) else ((s, s) for s in shapes)
+            self._axes[use] = tuple(grown(few, more, rows) for few, more in pairs)
+        return self._axes[use]
+
+    def _shapes_of_one_more(self, score: Score, tensors: tuple[Tensor, ...], rows: Rows) -> dict[Use, list[Shape]]:
+        """The shapes of the values at each run of each layer, with one row more."""
+        found: dict[Use, list[Shape]] = {}
+
+        def note(position: int, use: int, values: tuple[Tensor, ...]) -> None:
+            found[position, use] = [tuple(v.shape) for v in values]
+
+        def run(more: tuple[Tensor, ...], all_rows: Rows) -> None:
+            with contextlib.ExitStack() as stack:
+                for position, layer in enumerate(self.layers):
+                    stack.enter_context(layer.watched(functools.partial(note, position)))
+                score.output(_copies(more), all_rows)
+
+        uses = [layer.uses for layer in self.layers]
+        rehearse(run, tensors, rows, score.modules())
+        for layer, count in zip(self.layers, uses, strict=True):
+            layer.uses = count
+        return found
 
 
 def _tracked(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -240,28 +177,34 @@ def _copies(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(t.clone() if t.is_leaf else t for t in tensors)
 
 
-def _put(values: tuple[Tensor, ...], track: bool) -> list[Tensor]:
-    """Copies of the values that take the place of a layer's; from there on the model is differentiated if tracked."""
-    if track:
-        torch.set_grad_enabled(True)
-    return [v.clone() for v in values]
+def _own(values: tuple[Tensor, ...], side: Side, axes: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Values with their rows in dim 0, as tensors of the graph where one is made."""
+    values = tuple(v.movedim(a, 0) if a else v for v, a in zip(values, axes, strict=True))
+    if not torch.is_grad_enabled():
+        return values
+    # a module that returns what it received (identity, dropout in eval) still has an output of its own
+    tracked = tuple(v.view_as(v) if side == "output" else v for v in values)
+    return tuple(v if v.requires_grad else v.detach().requires_grad_() for v in tracked)
 
 
-def _keep(
-    seen: dict[int, tuple[Tensor, ...]], position: int, values: tuple[Tensor, ...], side: Side, begin: bool
-) -> list[Tensor]:
-    """Keep the values of the latest run; the model goes on with copies, so that in-place code cannot change them.
+def _copied(values: tuple[Tensor, ...], axes: tuple[int, ...]) -> list[Tensor]:
+    """Copies for the model to go on with, so that in-place code changes no value, in the layer's own form."""
+    dense = torch.contiguous_format
+    pairs = zip(values, axes, strict=True)
+    return [v.movedim(0, a).clone(memory_format=dense) if a else v.clone() for v, a in pairs]
 
-    With ``begin`` gradients are switched on here, for the rest of the forward pass.
-    """
-    if begin:
-        torch.set_grad_enabled(True)
-    if torch.is_grad_enabled():
-        # a module that returns what it received (identity, dropout in eval) still has an output of its own
-        tracked = tuple(v.view_as(v) if side == "output" else v for v in values)
-        values = tuple(v if v.requires_grad else v.detach().requires_grad_() for v in tracked)
-    seen[position] = values
-    return [v.clone() for v in values]
+
+def _require_form(new: list[Tensor], own: tuple[Tensor, ...], layer: Layer) -> None:
+    """Require that values fit where the layer's own values of this run stand."""
+    for value, other in zip(new, own, strict=False):
+        pairs = zip(value.shape, other.shape, strict=False)
+        if value.dim() != other.dim() or any(a != b != 1 for a, b in pairs):
+            message = (
+                f"Expected a layer whose value grows with the rows of the inputs; {layer.describe()} is "
+                f"{tuple(other.shape)} for rows whose values are {tuple(value.shape)}. Choose another layer, or explain one "
+                "row at a time with internal_batch_size=1."
+            )
+            raise LayerError(message)
 
 
 def _split(values: tuple[Tensor, ...], counts: list[int]) -> list[tuple[Tensor, ...]]:
@@ -287,10 +230,7 @@ class Neuron:
     def __init__(self, score: Score, layer: Layers, selector: Any) -> None:
         self._score = score
         self._layer = layer
-        self._selector = selector
-        if not callable(selector) and not isinstance(selector, (int, slice, tuple, list)):
-            message = f"Expected as neuron_selector an int, a tuple of ints or slices, or a function; got {describe(selector)}."
-            raise InputTypeError(message)
+        self._selector = parse_selector(selector)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._score, name)
@@ -304,6 +244,7 @@ class Neuron:
         """Read the selected neuron in the layer's values."""
         selector: Any = self._selector
         if callable(selector):
+            values = self._layer.as_made(values)
             picked = selector(values[0] if len(values) == 1 else values)
             if not isinstance(picked, Tensor) or picked.numel() != rows.count:
                 message = (
@@ -319,9 +260,29 @@ class Neuron:
         return select_neuron(values[0], selector, rows)
 
 
-def select_neuron(value: Tensor, selector: Any, rows: Rows) -> Tensor:
+def parse_selector(selector: Any) -> Any:
+    """Check the form of a selector and bring it to a function or a tuple of ints and slices."""
+    if callable(selector) and not isinstance(selector, Tensor):
+        return selector
+    parts = selector if isinstance(selector, (tuple, list)) else (selector,)
+    try:
+        return tuple(p if isinstance(p, slice) else _index(p) for p in parts)
+    except TypeError:
+        message = (
+            f"Expected as neuron_selector an int, a tuple of ints or slices, or a function; got {describe(selector)}."
+        )
+        raise InputTypeError(message) from None
+
+
+def _index(value: Any) -> int:
+    """A whole number of any kind; a bool would be taken for 0 or 1."""
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
+
+
+def select_neuron(value: Tensor, indices: tuple[Any, ...], rows: Rows) -> Tensor:
     """Index a layer value ``(n, *)`` and sum what slices leave, to ``(n,)``."""
-    indices = tuple(selector) if isinstance(selector, (tuple, list)) else (selector,)
     shape = tuple(value.shape)
     if not shape or shape[0] != rows.count:
         message = f"The layer value {shape} has not the {rows.count} rows in dim 0: pass a function as neuron_selector."
@@ -332,13 +293,16 @@ def select_neuron(value: Tensor, selector: Any, rows: Rows) -> Tensor:
         )
         raise LayerError(message)
     for index, size in zip(indices, shape[1:], strict=False):
-        if not isinstance(index, slice) and not -size <= int(index) < size:
+        if not isinstance(index, slice) and not -size <= index < size:
             message = f"neuron_selector {indices} is outside the layer value {shape} (dim 0 is the batch)."
             raise LayerIndexError(message)
     if len(indices) < len(shape) - 1:
         message = f"neuron_selector {indices} leaves several neurons of the layer value {shape}: give {len(shape) - 1} indices."
         raise LayerError(message)
     picked = value[(slice(None), *indices)]
+    if not picked.numel():
+        message = f"neuron_selector {indices} selects no neuron of the layer value {shape}."
+        raise LayerError(message)
     return picked if picked.dim() == 1 else picked.reshape(rows.count, -1).sum(1)
 
 

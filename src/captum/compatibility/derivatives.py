@@ -107,7 +107,7 @@ def compute_layer_gradients_and_eval(
     several = isinstance(layer, (list, tuple, nn.ModuleList))
     modules: list[nn.Module] = list(layer) if several else [layer]
     score = Score(forward_fn, parse_inputs(inputs), target_ind, additional_forward_args)
-    layers = Layers(modules, side_of(attribute_to_layer_input))
+    layers = Layers(modules, side_of(attribute_to_layer_input), as_made=True)
     keep = bool((grad_kwargs or {}).get("create_graph"))
     everyone = score.everyone()
     with score.running(), torch.enable_grad():

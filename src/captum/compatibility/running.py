@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch._C import Future as AnyFuture
 from torch.futures import Future
 
-from captum._engine.place import select_neuron
+from captum._engine.place import parse_selector, select_neuron
 from captum._engine.rows import Rows
 from captum._engine.score import read_output
 from captum._engine.target import parse_target, select
@@ -105,7 +105,7 @@ def verify_select_neuron(layer_output: tuple[Tensor, ...], selector: Any) -> Ten
     if isinstance(value, tuple):
         message = f"The layer has {len(layer_output)} tensors: pass a function that picks the neuron."
         raise LayerError(message)
-    return select_neuron(value, selector, Rows(len(value)))
+    return select_neuron(value, parse_selector(selector), Rows(len(value)))
 
 
 def get_module_from_name(model: nn.Module, layer_name: str) -> nn.Module:

@@ -65,7 +65,7 @@ class LayerActivation(LayerAttribution):
             LayerError: when a layer is not reached.
         """
         score = self._score(inputs, None, additional_forward_args)
-        layers = self._layers(attribute_to_layer_input, several=True)
+        layers = self._layers(attribute_to_layer_input, several=True, as_made=True)
         with score.running():
             values = layers.read(score, score.inputs.tensors, score.everyone())
         return self._by_layer(values, layers)
@@ -128,7 +128,7 @@ class LayerGradientXActivation(LayerAttribution, GradientAttribution):
             LayerError: when a layer is not reached.
         """
         score = self._score(inputs, target, additional_forward_args)
-        layers = self._layers(attribute_to_layer_input, several=True)
+        layers = self._layers(attribute_to_layer_input, several=True, as_made=True)
         values, grads = values_and_gradients(score, layers, wants_graph(create_graph, grad_kwargs))
         return self._by_layer(self.multiply_gradient_acts(grads, values), layers)
 

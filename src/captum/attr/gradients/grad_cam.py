@@ -91,7 +91,7 @@ class LayerGradCam(LayerAttribution, GradientAttribution):
             product = weighted(arrange(value), arrange(grad), variant)
             summed = product.sum(1, keepdim=True) if attr_dim_summation else product
             maps.append(summed.relu() if relu_attributions else summed)
-        return self._by_layer(maps, layers)
+        return self._by_layer(maps, layers, rows_first=True)
 
 
 def weighted(value: Tensor, grad: Tensor, variant: Variant) -> Tensor:
