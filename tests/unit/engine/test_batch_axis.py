@@ -109,9 +109,9 @@ def test_a_neuron_is_counted_after_the_batch_wherever_that_is() -> None:
 
 
 def test_the_model_runs_once_more_only_where_sizes_leave_it_open() -> None:
-    for batch, extra in ((2, 0), (1, 0), (4, 1), (3, 1)):  # the value is (batch, 4, 3)
+    for batch, extra in ((1, 0), (2, 0), (4, 1), (3, 0)):  # the value is (batch, 4, 4)
         model = Steps(time_major=False)
-        layer = attr.LayerIntegratedGradients(model, model.lstm)
+        layer = attr.LayerIntegratedGradients(model, model.table)
         layer.attribute(torch.randn(batch, 4, 4), target=1, n_steps=1, internal_batch_size=None)
         assert model.calls == [batch + 1] * extra + [batch] * 3  # the rehearsal while the end is read, start, a step
         assert model.kept is not None
