@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from captum.attr import (
     LayerConductance,
     LayerGradientXActivation,
     LayerIntegratedGradients,
+    NeuronGradient,
     Saliency,
 )
 from captum.errors import InputError, LayerError
@@ -88,3 +90,11 @@ def test_one_hot_is_a_look_up() -> None:
     want = (weight[ids].tanh() - weight[0].tanh())[..., 1]
     torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
     assert delta.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("selector", [np.int64(1), torch.tensor(1), (1,), [1], (np.int32(-3),), slice(1, 2)])
+def test_a_neuron_is_a_whole_number_of_any_kind(selector: object) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.randn(3, 3)
+    want = NeuronGradient(model, model[0]).attribute(x, 1)
+    torch.testing.assert_close(NeuronGradient(model, model[0]).attribute(x, selector), want)
