@@ -230,3 +230,30 @@ def test_a_box_by_name_is_that_of_each_example() -> None:
     corners = [torch.full((1, 3, 1, 1), v, dtype=D) for v in (-4.0, 4.0)]
     by_tensors = LRP(model, composite=composites.epsilon_gamma_box(*corners)).attribute(x, 1)
     torch.testing.assert_close(by_tensors, LRP(model, composite=composites.epsilon_gamma_box(-4, 4)).attribute(x, 1))
+
+
+@pytest.mark.parametrize("composite", NAMES)
+def test_swish_and_squeeze_and_excitation_pass_relevance_to_what_they_scale(composite: str) -> None:
+    """``silu(x)`` and ``x * sigmoid(x)`` are one; a gate made of pooled channels gets nothing."""
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6)
+    squeeze, head = nn.Linear(6, 6), nn.Linear(6, 2)
+
+    class Excited(nn.Module):
+        def __init__(self, written: bool, gated: bool) -> None:
+            super().__init__()
+            self.written, self.gated = written, gated
+            self.conv, self.norm, self.squeeze, self.head = conv, norm, squeeze, head
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.norm(self.conv(x))
+            h = h * torch.sigmoid(h) if self.written else F.silu(h)
+            gate = torch.sigmoid(self.squeeze(h.mean((2, 3))))[:, :, None, None]
+            h = h * (gate if self.gated else gate.detach())
+            return self.head(h.mean((2, 3)))
+
+    models = [_seeded(Excited(*how)) for how in ((False, False), (True, False), (False, True))]
+    x = drawn(2, 3, 8, 8, seed=1)
+    want, *others = [LRP(model, composite=composite).attribute(x, 1) for model in models]
+    for other in others:
+        torch.testing.assert_close(other, want, rtol=1e-6, atol=1e-10)
