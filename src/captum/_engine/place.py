@@ -127,6 +127,10 @@ class Layers:
         parts = _split(values, self.counts)
         return parts if rows_first else [self.as_made(part, position) for position, part in enumerate(parts)]
 
+    def batch_dims(self, *, rows_first: bool = False) -> tuple[int, ...]:
+        """The dim of the rows in each value that :meth:`group` gives."""
+        return tuple(0 if rows_first else axis for axes in self._last for axis in axes)
+
     def as_made(self, values: tuple[Tensor, ...], position: int = 0) -> tuple[Tensor, ...]:
         """Values of one layer with the rows in dim 0, in the layer's own form."""
         return tuple(v.movedim(0, a) if a else v for v, a in zip(values, self._last[position], strict=True))

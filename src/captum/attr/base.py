@@ -180,6 +180,8 @@ class InternalAttribution(Attribution, Generic[ModuleOrModules]):
     """
 
     layer: Any
+    _place: Layers | None = None
+    _rows_first: bool = False
 
     def __init__(self, forward_func: Callable[..., Any], layer: Any, device_ids: list[int] | None = None) -> None:
         super().__init__(forward_func)
@@ -201,7 +203,8 @@ class InternalAttribution(Attribution, Generic[ModuleOrModules]):
 
     def _layers(self, to_input: bool, several: bool = False, as_made: bool = False) -> Layers:
         """The place of the layer; values have their rows in dim 0, or stay as they are made."""
-        return Layers(self._modules(several), side_of(to_input), as_made=as_made)
+        self._place = Layers(self._modules(several), side_of(to_input), as_made=as_made)
+        return self._place
 
 
 _GRAD_KWARGS = ("allow_unused", "create_graph", "materialize_grads", "retain_graph")
@@ -227,6 +230,11 @@ class LayerTypeError(LayerError, TypeError):
 
 class LayerAttribution(InternalAttribution[Any]):
     """Base of methods that attribute to the values of a layer."""
+
+    @property
+    def batch_dims(self) -> tuple[int, ...]:
+        """The dim of the batch in each tensor of the last result, as far as it was looked for."""
+        return () if self._place is None else self._place.batch_dims(rows_first=self._rows_first)
 
     @staticmethod
     def interpolate(
@@ -271,6 +279,7 @@ class LayerAttribution(InternalAttribution[Any]):
 
     def _by_layer(self, values: Sequence[Tensor], layers: Layers, rows_first: bool = False) -> Any:
         """Values in the form of the layer: a tensor, a tuple, or a list with one of these per layer."""
+        self._place, self._rows_first = layers, rows_first
         groups = [g[0] if len(g) == 1 else g for g in layers.group(tuple(values), rows_first=rows_first)]
         return groups if isinstance(self.layer, (list, tuple)) else groups[0]
 

