@@ -110,7 +110,10 @@ def normalise(
     centred: bool = True,
     ungroup: Callable[[Tensor, torch.Size], Tensor] = torch.Tensor.reshape,
 ) -> Any:
-    """Y = γ c / √(mean(c²) + ε), c = x − mean(x): Δy = γ (r̄ Δc + c̄ Δr), Δr = −(r r₀)² / (r + r₀) · mean(2 c̄ Δc).
+    """Y = γ z, z = c r, r = 1 / √(mean(c²) + ε), c = x − mean(x): Δz = h Δc − h² z̄ mean(c̄ Δc), h = 2 r r₀ / (r + r₀).
+
+    That is the product rule for c = z / r, solved for Δz. The one for z = c r would carry (r + r₀) / 2, which is large
+    where one of both values is nearly constant, as embeddings of zeros are, and cancels in the sum alone.
 
     Args:
         call: the call.
@@ -127,13 +130,13 @@ def normalise(
     here, there = group(x.detach()), group(call.mode.twin(x))
     c, c0 = (t - t.mean(-1, keepdim=True) if centred else t for t in (here, there))
     r, r0 = ((t.square().mean(-1, keepdim=True) + eps).rsqrt() for t in (c, c0))
-    middle, scale = (c + c0) / 2, (r + r0) / 2
-    steep = -((r * r0) ** 2) / (r + r0) * 2 / middle.shape[-1]
+    middle, scale, mean = (c + c0) / 2, 2 * r * r0 / (r + r0), (c * r + c0 * r0) / 2
+    steep = -scale.square() / middle.shape[-1]
     shape, dtype = x.shape, x.dtype
 
     def pull(grad: Tensor) -> tuple[Tensor]:
         u = group(grad if gain is None else grad * gain)
-        pulled = scale * u + middle * (steep * (u * middle).sum(-1, keepdim=True))
+        pulled = scale * u + middle * (steep * (u * mean).sum(-1, keepdim=True))
         if centred:
             pulled = pulled - pulled.mean(-1, keepdim=True)
         return (ungroup(pulled, shape).to(dtype),)

@@ -75,8 +75,9 @@ class Rescale:
         value = call.evaluate(detached)
         operands = [a for a in call.args if isinstance(a, Tensor)]
         if call.name == "mul" and len(operands) == len(active) == 2:
-            a, b = middles
-            return route(lambda g: (reduce_to(g * b, a), reduce_to(g * a, b)), value, *active)
+            first, second = middles
+            a, b = _weighed(call, active) or middles
+            return route(lambda g: (reduce_to(g * b, first), reduce_to(g * a, second)), value, *active)
         if call.name in ("matmul", "bmm", "mm") and len(active) == 2 and min(a.dim() for a in active) > 1:
             a, b = middles
             return route(
@@ -117,7 +118,11 @@ class Rescale:
         like = x.detach()
         value, other = call.evaluate(detached), call.twin_value()
         slope = self._slope(call, x, value, other)
-        return call.settle(route(lambda g: (reduce_to(g * slope, like),), value, x), other)
+        out = call.settle(route(lambda g: (reduce_to(g * slope, like),), value, x), other)
+        mark = call.mode.marks.get(out, call.mode)
+        if mark is not None:
+            mark.notes["normaliser"] = _divides(call)
+        return out
 
     def _slope(self, call: Call, x: Tensor, value: Tensor, other: Tensor) -> Tensor:
         here, there = x.detach(), call.mode.twin(x)
@@ -156,7 +161,7 @@ class Rescale:
         return call.settle(route(lambda g: (g * slope,), value, x), other)
 
     def quotient(self, call: Call) -> Any:
-        """Δ(a/b) = Δa · mean(1/b) − Δb · ā / (b b₀)."""
+        """Δ(a/b) = (Δa − ȳ Δb) / b̄ with y = a/b, from the product rule for a = y b; where b changes sign, that of a · 1/b."""
         if call.argument(2, "rounding_mode") is not None:
             call.mode.complain(call.function, "div with rounding_mode")
         top, bottom = call.args[0], call.args[1] if len(call.args) > 1 else call.kwargs["other"]
@@ -166,7 +171,9 @@ class Rescale:
             return self.elementwise(call)
         a, b = top.detach(), bottom.detach()
         a0, b0 = call.mode.twin(top), call.mode.twin(bottom)
-        by_top, by_bottom = (1 / b + 1 / b0) / 2, -(a + a0) / (2 * b * b0)
+        keeps, total = b * b0 > 0, b + b0
+        by_top = torch.where(keeps, 2 / total, (1 / b + 1 / b0) / 2)
+        by_bottom = torch.where(keeps, -(a / b + a0 / b0) / total, -(a + a0) / (2 * b * b0))
         value = call.evaluate(detached)
         out = route(lambda g: (reduce_to(g * by_top, a), reduce_to(g * by_bottom, b)), value, top, bottom)
         return call.settle(out, call.twin_value())
@@ -199,3 +206,29 @@ def _routes(call: Call) -> bool:
     tensors = [k for k in keys if isinstance(k, Tensor) and k.dim()]
     taken = sum(k.dim() if k.dtype is torch.bool else 1 for k in tensors) + sum(isinstance(k, int) for k in keys)
     return bool(tensors) and taken < call.args[0].dim()
+
+
+def _divides(call: Call) -> bool:
+    """Whether an element-wise call gives what its argument divides by."""
+    if call.name == "pow":
+        power: object = call.argument(1, "exponent")
+        return isinstance(power, (int, float)) and power < 0
+    return call.name in ("rsqrt", "reciprocal", "div")
+
+
+def _weighed(call: Call, active: list[Tensor]) -> tuple[Tensor, Tensor] | None:
+    """Mean factors of a · r where r normalises, r = 1/b: those of the quotient a / b; None for other products.
+
+    Δ(a r) = h Δa + (y + y₀) / (r + r₀) Δr with h = 2 r r₀ / (r + r₀) and y = a r.
+    """
+    marks = [call.mode.marks.get(t, call.mode) for t in active]
+    noted = [mark is not None and bool(mark.notes.get("normaliser")) for mark in marks]
+    if sum(noted) != 1:
+        return None
+    which = noted.index(True)
+    r, r0 = active[which].detach(), call.mode.twin(active[which])
+    a, a0 = active[1 - which].detach(), call.mode.twin(active[1 - which])
+    keeps, total = r * r0 > 0, r + r0
+    of_a = torch.where(keeps, 2 * r * r0 / total, total / 2)
+    of_r = torch.where(keeps, (a * r + a0 * r0) / total, (a + a0) / 2)
+    return (of_a, of_r) if which == 0 else (of_r, of_a)
