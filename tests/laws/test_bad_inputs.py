@@ -144,6 +144,7 @@ _MISTAKES: dict[str, Callable[[], object]] = {
     "model: other rows": lambda: attr.Saliency(lambda x: x[:1].sum(1)).attribute(X),
     "model: cut graph": lambda: attr.Saliency(lambda x: x.detach().sum(1)).attribute(X),
     "model: integer answer": lambda: attr.Saliency(lambda x: x.argmax(1)).attribute(X),
+    "model: complex answer": lambda: attr.IntegratedGradients(lambda x: torch.complex(x[:, 0], x[:, 1])).attribute(X),
     "model: under no_grad": lambda: attr.Saliency(torch.no_grad()(MODEL.forward)).attribute(X, 1),
 }  # fmt: skip
 

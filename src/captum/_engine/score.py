@@ -113,6 +113,9 @@ class Score:
     def read(self, output: Any, rows: Rows) -> Tensor:
         """One number per row from a model output, ``(n,)``."""
         values = self.select(output, rows)
+        if values.is_complex():
+            message = f"The score is complex, {describe(values)}: read it into real numbers, such as target=lambda out: out.abs()."
+            raise OutputError(message)
         if values.dim() == 1 and len(values) == rows.count:
             return values
         return one_per_row(values, values if callable(self.target) else read_output(output), self.target, rows)

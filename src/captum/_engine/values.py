@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import numbers
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeGuard
 
@@ -201,7 +202,7 @@ def per_input(value: Any, inputs: Inputs, what: str) -> tuple[Any, ...]:
             message = f"Expected {what} for {count} input tensor(s), got {len(entries)}; pass a tuple of {count}."
             raise BaselineError(message)
         return entries
-    if isinstance(value, (int, float)):
+    if isinstance(value, numbers.Real):
         return (value,) * count
     if is_mapping(value):
         entries = tuple(value.get(name) for name in inputs.names)
@@ -231,7 +232,8 @@ def _as_baseline(entry: Any, tensor: Tensor, name: str) -> Tensor:
     feature = tensor.shape[1:]
     if entry is None:
         return tensor.new_zeros((1, *feature))
-    if isinstance(entry, (int, float)):
+    if isinstance(entry, numbers.Real):  # numbers of NumPy too
+        entry = float(entry) if not isinstance(entry, numbers.Integral) else int(entry)
         dtype = tensor.dtype
         if not dtype.is_floating_point and isinstance(entry, float) and not entry.is_integer():
             dtype = torch.get_default_dtype()

@@ -85,3 +85,13 @@ def test_a_layer_without_rows_is_refused_with_the_remedy() -> None:
     for call in calls:
         with pytest.raises(CaptumError, match="dim 0"):
             call()
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), 0.5])
+def test_a_baseline_is_a_number_of_any_kind(number: object) -> None:
+    x = torch.tensor([[1.0, 2.0]])
+    method, want = attr.IntegratedGradients(lambda x: (x**2).sum(1)), x**2 - 0.25
+    torch.testing.assert_close(method.attribute(x, number), want)
+    torch.testing.assert_close(method.attribute((x,), (number,)), (want,))
+    torch.testing.assert_close(method.attribute({"x": x}, number), {"x": want})
+    torch.testing.assert_close(method.attribute({"x": x}, {"x": number}), {"x": want})
