@@ -252,11 +252,14 @@ class RelevanceFlow:
         saved = [call.mode.save(t) for t in active]
         value, back = _linearised(call, active)
         z = call.mode.save(value)
+        alone = len(active) == 1 and (call.name == "linear" or call.name.startswith("conv"))  # nobody else holds g
 
         def pull(relevance: Tensor) -> tuple[Tensor, ...]:
             ratio = stabilised(z.tensor, rule.epsilon)
             torch.div(relevance, ratio, out=ratio)
             grads = back(ratio if share == 1 else ratio.mul_(share))
+            if alone:
+                return (grads[0].mul_(saved[0].tensor),)
             return tuple(g * s.tensor for g, s in zip(grads, saved, strict=True))
 
         out = call.settle(route(pull, value, *active))
