@@ -80,7 +80,7 @@ _MISTAKES: dict[str, Callable[[], object]] = {
     "inputs: empty dict": ig(inputs={}),
     "inputs: no rows": ig(inputs=X[:0]),
     "inputs: 0-dim": ig(inputs=torch.tensor(1.0)),
-    "inputs: different rows": lambda: attr.IntegratedGradients(PAIR.model).attribute((drawn(2, 3), drawn(3, 2)), target=0),
+    "inputs: different rows": lambda: attr.IntegratedGradients(PAIR.model).attribute((drawn(2, 3), drawn(3, 2)), 0, 0),
     "baselines: shape": ig(baselines=torch.zeros(3, 5)),
     "baselines: rows": ig(baselines=torch.zeros(2, 4)),
     "baselines: no batch": ig(baselines=torch.zeros(4)),
@@ -237,7 +237,8 @@ def test_a_batch_size_below_the_batch_is_obeyed_or_noted() -> None:
 _ANYTHING = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 9), st.floats(-9, 9), st.text(max_size=3),
     st.lists(st.integers(-2, 4), max_size=4), st.tuples(st.integers(-2, 4), st.integers(-2, 4)),
-    st.sampled_from([torch.zeros(3, 4), torch.zeros(3, 5), torch.zeros(4), torch.tensor(2), torch.ones(3).long(), np.int64(1), object()]),
+    st.sampled_from([torch.zeros(3, 4), torch.zeros(3, 5), torch.zeros(4), torch.tensor(2)]),
+    st.sampled_from([torch.ones(3).long(), np.int64(1), object()]),
 )  # fmt: skip
 
 

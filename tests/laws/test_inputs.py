@@ -316,7 +316,7 @@ def test_token_ids_into_a_scripted_model_are_refused() -> None:
 
 
 def test_recurrent_layers_give_a_tuple_of_values() -> None:
-    """An LSTM gives its steps and its last states; each gets values, and completeness is over the ones that are used."""
+    """An LSTM gives its steps and its last states; each gets values, and completeness is over those that are used."""
     whole = subject("lstm")
     values = attr.LayerActivation(whole.model, whole.model.lstm).attribute(whole.inputs)
     with torch.no_grad():

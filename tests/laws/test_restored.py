@@ -1,4 +1,4 @@
-"""A call leaves nothing behind: on the model, its tensors, the inputs, the modes or the streams. Nor does a failed one."""
+"""A call, also a failed one, leaves nothing behind: on the model, its tensors, the inputs, the modes, the streams."""
 
 from __future__ import annotations
 

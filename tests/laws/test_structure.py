@@ -167,7 +167,7 @@ def test_any_callable_will_do(case: Case) -> None:
 
 @pytest.mark.parametrize("name", ["Saliency", "InputXGradient"])
 def test_a_function_without_parameters_is_called_without(name: str) -> None:
-    """Contract 1.1: a closure over its own inputs is differentiated by them, or refused, never explained as constant."""
+    """Contract 1.1: a closure over its own inputs is differentiated by them or refused, never taken as constant."""
     x = drawn(2, 3).requires_grad_()
     values = getattr(attr, name)(lambda: (x * x).sum(1)).attribute(x)
     torch.testing.assert_close(values, 2 * x.detach() * (x.detach() if name == "InputXGradient" else x.detach().sign()))

@@ -196,7 +196,7 @@ def test_a_replaced_gradient_function_is_used() -> None:
 
 
 def test_the_completeness_delta_can_be_asked_for() -> None:
-    """Contract 1.9: sum of values less the change of the score; several outputs per row are summed; scalars are points."""
+    """Contract 1.9: sum of values less the change of the score; outputs of a row are summed; scalars are points."""
     whole = subject("pair").but(arguments=None)
     method = attr.IntegratedGradients(whole.model)
     values = tuple(torch.randn_like(each) for each in whole.inputs)

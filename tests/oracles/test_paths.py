@@ -136,7 +136,7 @@ def test_conductances_of_all_neurons_are_integrated_gradients(method: str) -> No
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("n", [2, 4, 50])
 def test_layer_conductance_telescopes(method: str, n: int) -> None:
-    """With a linear rest the gradient is constant, so only the increments count: they add up to y(x) - y(x0) exactly."""
+    """With a linear rest the gradient is constant, so only increments count: they add up to y(x) - y(x0) exactly."""
     net = chain()
     net.head = torch.nn.Linear(4, 2).double()
     found, delta = attr.LayerConductance(net, net.layer).attribute(
@@ -149,7 +149,7 @@ def test_layer_conductance_telescopes(method: str, n: int) -> None:
 
 
 def test_layer_conductance_node_by_node() -> None:
-    """Increments of the layer between neighbouring nodes, times the mean of both gradients; the ends belong to the outer nodes.
+    """Increments of the layer between nodes, times the mean of both gradients; the ends belong to the outer nodes.
 
     ``riemann_left`` and ``riemann_right`` take the gradient of the node of that side.
     """

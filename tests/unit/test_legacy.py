@@ -25,7 +25,7 @@ LANGUAGE = [
     "VLLMProvider",
 ]
 
-# Home, or home:name, of what is not built yet -> what it waits for. An entry goes when its room lands: the test says so.
+# Home, or home:name, of what is not built yet -> what it waits for. An entry goes when its room lands, says the test.
 NOT_YET = {
     "captum.attr.text.llm": "language models",
     "captum.attr.text.llm_gradient": "language models",

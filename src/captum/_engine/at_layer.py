@@ -19,8 +19,8 @@ from captum.errors import InputError
 class AtLayer(Function):
     """The variable is the value of one layer or several; the model's inputs stay as they are.
 
-    Along a path, what comes before the layers runs once for each example of a chunk, and not once for each point, as soon
-    as two points have given the same numbers that way.
+    Along a path, what comes before the layers runs once for each example of a chunk, and not once for each point, as
+    soon as two points have given the same numbers that way.
 
     Args:
         score: the score of the call.

@@ -87,8 +87,8 @@ class Layer:
 class _Watch:
     """One forward pass at one side of a module: which run it is, and what in-place code does to the values.
 
-    The model goes on with other tensors than those it made. Where the module wrote into a tensor that the model may read
-    again under its old name, that tensor is written too, so that both names still hold one value.
+    The model goes on with other tensors than those it made. Where the module wrote into a tensor that the model may
+    read again under its old name, that tensor is written too, so that both names still hold one value.
     """
 
     def __init__(self, layer: Layer, change: Change) -> None:

@@ -55,8 +55,8 @@ class Layers:
     ) -> tuple[Any, tuple[Tensor, ...]]:
         """Run the model; return its output and the values at the place as tensors of the graph, ready to differentiate.
 
-        With ``from_here`` the graph begins at the layers' outputs, so that what the model does before them keeps nothing;
-        for inputs of layers that is the same as without, since the model may read such a tensor elsewhere too.
+        With ``from_here`` the graph begins at the layers' outputs, so that what the model does before them keeps
+        nothing; for inputs of layers that is the same as without, since the model may read such a tensor elsewhere too.
         """
         seen: dict[int, tuple[Tensor, ...]] = {}
         inputs = any(layer.side == "input" for layer in self.layers)
@@ -205,8 +205,8 @@ def _require_form(new: list[Tensor], own: tuple[Tensor, ...], layer: Layer) -> N
         if value.dim() != other.dim() or any(a != b != 1 for a, b in pairs):
             message = (
                 f"Expected a layer whose value grows with the rows of the inputs; {layer.describe()} is "
-                f"{tuple(other.shape)} for rows whose values are {tuple(value.shape)}. Choose another layer, or explain one "
-                "row at a time with internal_batch_size=1."
+                f"{tuple(other.shape)} for rows whose values are {tuple(value.shape)}. Choose another layer, or "
+                "explain one row at a time with internal_batch_size=1."
             )
             raise LayerError(message)
 
@@ -301,7 +301,10 @@ def select_neuron(value: Tensor, indices: tuple[Any, ...], rows: Rows) -> Tensor
             message = f"neuron_selector {indices} is outside the layer value {shape} (dim 0 is the batch)."
             raise LayerIndexError(message)
     if len(indices) < len(shape) - 1:
-        message = f"neuron_selector {indices} leaves several neurons of the layer value {shape}: give {len(shape) - 1} indices."
+        message = (
+            f"neuron_selector {indices} leaves several neurons of the layer value {shape}: give {len(shape) - 1} "
+            "indices."
+        )
         raise LayerError(message)
     picked = value[(slice(None), *indices)]
     if not picked.numel():

@@ -67,7 +67,7 @@ class Rows:
         return tensor if len(tensor) == 1 else self.pick(tensor)
 
     def pick_constant(self, value: object) -> object:
-        """A constant of the model for these rows: tensors with one row per example are repeated, all else is unchanged."""
+        """A constant of the model for these rows: tensors with a row per example are repeated, others are not."""
         if self.index is None or not isinstance(value, Tensor) or value.dim() == 0 or len(value) != self.batch:
             return value
         return self.pick(value)
@@ -105,7 +105,7 @@ class Chunk:
 
 
 def fold(total: Tensor, chunk: Chunk, values: Tensor) -> Tensor:
-    """Add ``values`` ``(n, *)`` to the rows of ``total`` ``(B, *)`` that they belong to; in place unless a graph is kept."""
+    """Add ``values`` ``(n, *)`` to their rows of ``total`` ``(B, *)``; in place unless a graph is kept."""
     if len(total) == 1:
         values = values.sum(0, keepdim=True)
         return total + values if values.requires_grad else total.add_(values)

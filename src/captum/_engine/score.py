@@ -114,7 +114,10 @@ class Score:
         """One number per row from a model output, ``(n,)``."""
         values = self.select(output, rows)
         if values.is_complex():
-            message = f"The score is complex, {describe(values)}: read it into real numbers, such as target=lambda out: out.abs()."
+            message = (
+                f"The score is complex, {describe(values)}: read it into real numbers, such as target=lambda out: "
+                "out.abs()."
+            )
             raise OutputError(message)
         if values.dim() == 1 and len(values) == rows.count:
             return values
@@ -176,8 +179,8 @@ def _filled(cell: Any) -> bool:
 def _may_be_compiled() -> bool:
     """Tell whether anything can be compiled in this process.
 
-    Compiled code hides its operators from hooks and modes, and it may sit anywhere: a wrapped model, ``module.compile()``
-    on any part of it, a decorated method, a function that a closure calls. Asking eager code to be eager costs less than
-    a search.
+    Compiled code hides its operators from hooks and modes, and it may sit anywhere: a wrapped model,
+    ``module.compile()`` on any part of it, a decorated method, a function that a closure calls. Asking eager code to be
+    eager costs less than a search.
     """
     return "torch._dynamo.eval_frame" in sys.modules

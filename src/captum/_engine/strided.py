@@ -1,7 +1,7 @@
 """Strided convolution of few channels: the gradient by its input as a dense convolution of phases.
 
-The input gradient of a convolution with stride ``s`` is a transposed convolution. For an image of one to four channels the
-usual kernels leave most of their lanes idle. Split by the phase of a pixel in the stride grid it is one ordinary
+The input gradient of a convolution with stride ``s`` is a transposed convolution. For an image of one to four channels
+the usual kernels leave most of their lanes idle. Split by the phase of a pixel in the stride grid it is one ordinary
 convolution with ``channels · s²`` outputs, whose results are woven back: the same sums in another order.
 """
 

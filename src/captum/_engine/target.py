@@ -1,6 +1,7 @@
 """Targets: from the model's output to one number per row.
 
-What a target may be is said once, in ``docs/conventions.md``; the table of forms is contract, the messages name them all.
+What a target may be is said once, in ``docs/conventions.md``; the table of forms is contract, the messages name them
+all.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def hint(output: Tensor, batch: int) -> str:
 
 
 def parse_target(target: Any, batch: int) -> Any:
-    """Check the form of ``target`` and bring it to None, int, tuple, LongTensor ``(B,)``, list of tuples, str or callable."""
+    """Check a target; bring it to None, int, tuple, LongTensor ``(B,)``, list of tuples, str or callable."""
     if target is None or (type(target) is int) or is_target_object(target):
         return target
     if isinstance(target, (bool, np.bool_)):

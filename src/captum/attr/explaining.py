@@ -184,7 +184,7 @@ def _explained(call: Call, question: Question, method: MethodLike, names: _Names
 
 
 def _rows_first(result: object, rows: int, dims: Sequence[int]) -> object:
-    """Values of a layer with the batch in dim 0: where the method found it, else where alone there are as many elements."""
+    """Values of a layer with the batch in dim 0: the dim that the method found, else the only one of that size."""
     known = iter(dims)
 
     def moved(tensor: Tensor) -> Tensor:

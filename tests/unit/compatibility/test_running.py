@@ -102,7 +102,8 @@ def test_repeated_constants() -> None:
 
 
 @pytest.mark.parametrize(("target", "rows", "each"), [
-    (None, None, None), (3, 3, 3), ((1, 2), (1, 2), (1, 2)), ([1, 2], [1, 2, 1, 2], [1, 1, 2, 2]), ([5], [5, 5], [5, 5]),
+    (None, None, None), (3, 3, 3), ((1, 2), (1, 2), (1, 2)), ([1, 2], [1, 2, 1, 2], [1, 1, 2, 2]),
+    ([5], [5, 5], [5, 5]),
     ([(1, 2), (3, 4)], [(1, 2), (3, 4), (1, 2), (3, 4)], [(1, 2), (1, 2), (3, 4), (3, 4)]),
 ])  # fmt: skip
 def test_repeated_targets(target: object, rows: object, each: object) -> None:

@@ -14,7 +14,7 @@ from captum._engine.rows import Rows
 
 
 class Steps(nn.Module):
-    """An LSTM over time, time first or batch first, and a score that reads all steps; it keeps what it computed last."""
+    """An LSTM, time first or batch first, and a score that reads all steps; it keeps what it computed last."""
 
     def __init__(self, time_major: bool, tokens: bool = False) -> None:
         super().__init__()

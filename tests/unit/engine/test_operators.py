@@ -105,9 +105,12 @@ def _other_calls() -> None:
     x, x0 = drawn(4, 6, seed=1), drawn(4, 6, seed=2)
     image, weight = (4, 1, 2, 3), drawn(6, 3, seed=3)
     calls: list[Function] = [
-        lambda t: F.linear(t, weight.T).tanh(), lambda t: torch.mm(t, weight), lambda t: torch.addmm(weight[:4], t, weight),
-        lambda t: t.mv(weight[:, 0]), lambda t: torch.outer(t[0], t[1])[:4], lambda t: t.dot(t)[None] if t.dim() == 1 else t,
-        lambda t: F.conv1d(t[:, None], weight[:, None, :2]).tanh(), lambda t: F.conv2d(t.view(image), weight[:, :1, None, None]),
+        lambda t: F.linear(t, weight.T).tanh(), lambda t: torch.mm(t, weight),
+        lambda t: torch.addmm(weight[:4], t, weight),
+        lambda t: t.mv(weight[:, 0]), lambda t: torch.outer(t[0], t[1])[:4],
+        lambda t: t.dot(t)[None] if t.dim() == 1 else t,
+        lambda t: F.conv1d(t[:, None], weight[:, None, :2]).tanh(),
+        lambda t: F.conv2d(t.view(image), weight[:, :1, None, None]),
         lambda t: F.conv3d(t.view(4, 1, 1, 2, 3), weight[:, :1, None, None, None]),
         lambda t: F.conv_transpose1d(t[:, None], weight[None, :, :2]).relu(),
         lambda t: F.conv_transpose2d(t.view(image), weight[None, :, :2, None]),
@@ -127,10 +130,12 @@ def _other_calls() -> None:
 
 #: Operators that no call above reaches: seldom used on the differentiated path, or spelled by others.
 RARE = {
-    "addbmm", "baddbmm", "addmv", "addr", "bmm", "chain_matmul", "conv_tbc", "cross", "diff", "dot", "embedding_bag", "fold",
+    "addbmm", "baddbmm", "addmv", "addr", "bmm", "chain_matmul", "conv_tbc", "cross", "diff", "dot", "embedding_bag",
+    "fold",
     "ger", "grouped_mm", "_grouped_mm", "index_add", "inner", "kron", "linalg_cross", "linalg_vecdot", "nansum",
     "scatter_add", "tensordot", "trace", "upsample", "upsample_bilinear", "upsample_nearest", "vdot", "acos", "asin",
-    "acosh", "atanh", "ceil", "trunc", "fix", "sign", "sgn", "frac", "heaviside", "nan_to_num", "clamp_min", "clamp_max",
+    "acosh", "atanh", "ceil", "trunc", "fix", "sign", "sgn", "frac", "heaviside", "nan_to_num", "clamp_min",
+    "clamp_max",
     "cosh", "tan", "erfinv", "float_power", "i0", "logit", "special_erf", "xlogy", "fmax", "fmin", "alpha_dropout",
     "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "feature_dropout", "lstm", "gru", "rnn_tanh",
     "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell", "multi_head_attention_forward",

@@ -56,7 +56,8 @@ class _Moments:
         for i, tensor in enumerate(leaves.tensors):
             if tensor.dim() == 0 or len(tensor) != chunk.count:
                 message = (
-                    f"Expected attributions with one row for each of {chunk.count} noisy inputs, got {describe(tensor)}: the "
+                    f"Expected attributions with one row for each of {chunk.count} noisy inputs, got "
+                    f"{describe(tensor)}: the "
                     "wrapped method, or its layer, does not keep the batch in dim 0."
                 )
                 raise InputError(message)
@@ -101,10 +102,12 @@ class _Moments:
 
 
 class NoiseTunnel(Attribution):
-    r"""Moments of attributions under Gaussian noise on the input: :math:`x + \varepsilon,\ \varepsilon \sim N(0, \sigma^2)`.
+    r"""Moments of attributions under Gaussian noise on the input.
 
-    ``smoothgrad`` is the mean, ``smoothgrad_sq`` the mean square, ``vargrad`` the (biased) variance over ``nt_samples`` draws.
-    For token ids the noise is added to their embeddings.
+    :math:`x + \varepsilon,\ \varepsilon \sim N(0, \sigma^2)`.
+
+    ``smoothgrad`` is the mean, ``smoothgrad_sq`` the mean square, ``vargrad`` the (biased) variance over ``nt_samples``
+    draws. For token ids the noise is added to their embeddings.
 
     D. Smilkov et al., "SmoothGrad", 2017, arXiv:1706.03825; J. Adebayo et al., 2018, arXiv:1810.03307.
 
@@ -156,7 +159,8 @@ class NoiseTunnel(Attribution):
             nt_type: ``"smoothgrad"`` (default), ``"smoothgrad_sq"`` or ``"vargrad"``.
             nt_samples: draws per row (default 5).
             nt_samples_batch_size: draws of each row that are evaluated together; None (default) plans it.
-            stdevs: standard deviation of the noise in input units, a float, or a tuple with one per input (default 1.0).
+            stdevs: standard deviation of the noise in input units, a float, or a tuple with one per input (default
+                1.0).
             draw_baseline_from_distrib: whether each draw takes a random row of ``baselines``.
             generator: source of all draws; None for the global streams of torch and NumPy.
             seed: makes a fresh generator.
