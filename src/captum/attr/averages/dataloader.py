@@ -19,6 +19,7 @@ from captum.attr.games.lime import Lime
 from captum.attr.games.permutation import FeaturePermutation, PermutedByFunction, permute_rows, permuted_features
 from captum.attr.games.play import everyone, play
 from captum.attr.games.setting import result_dtype
+from captum.attr.games.similarity import finite
 from captum.attr.games.stopping import Samples, parse_generator
 from captum.errors import InputError, InputTypeError, OutputError
 from captum.log import log_usage
@@ -104,6 +105,7 @@ class _LoaderGame:
         self._to_metric = to_metric
         self._per_pass = per_pass
         self._products: list[Tensor] = []
+        self._shape: torch.Size | None = None
 
     def __call__(self, coalitions: Tensor) -> Tensor:
         """Metrics ``(K, n)`` of coalitions; the metric of the unchanged data is known from :meth:`look`."""
@@ -169,7 +171,13 @@ class _LoaderGame:
         if not isinstance(metric, Tensor):
             message = f"Expected a Tensor as metric of the accumulated outputs, got {describe(metric)}; give to_metric."
             raise OutputError(message)
-        self.dtype = metric.dtype
+        if not metric.numel() or (self._shape is not None and metric.shape != self._shape):
+            before = (
+                "at least one number" if self._shape is None else f"the shape {tuple(self._shape)} that it had before"
+            )
+            message = f"Expected a metric of {before}, got shape {tuple(metric.shape)}: the model or reduce changed its output."
+            raise OutputError(message)
+        self.dtype, self._shape = metric.dtype, metric.shape
         return metric.detach().to("cpu", torch.float64).reshape(-1)
 
 
@@ -290,8 +298,8 @@ class DataLoaderAttribution(Attribution):
 
 
 def _products(given: tuple[Tensor, ...], perturbed: tuple[Tensor, ...]) -> Tensor:
-    """The inner products x·x, x·y and y·y of a batch and its perturbed form, ``(3,)``."""
-    x, y = (torch.cat([t.reshape(-1).to("cpu", torch.float64) for t in part]) for part in (given, perturbed))
+    """The inner products x·x, x·y and y·y of a batch and its perturbed form, ``(3,)``; NaN and inf count as 0."""
+    x, y = (torch.cat([finite(t).reshape(-1) for t in part]) for part in (given, perturbed))
     return torch.stack([x @ x, x @ y, y @ y])
 
 

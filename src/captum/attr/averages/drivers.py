@@ -21,7 +21,7 @@ from captum.attr.games.occlusion import Occlusion
 from captum.attr.games.permutation import FeaturePermutation
 from captum.attr.games.play import Estimate, Estimator, everyone
 from captum.attr.games.regression import paired_regression
-from captum.attr.games.shapley import OwenValues, ShapleyValues, ShapleyValueSampling
+from captum.attr.games.shapley import OwenValues, ShapleyValues, ShapleyValueSampling, check_cost
 from captum.attr.games.similarity import ExponentialKernel
 from captum.attr.games.stopping import Samples, parse_stopping
 from captum.attr.games.surrogate import LimeBase, fit_model
@@ -106,6 +106,7 @@ def estimator_of(
     if isinstance(method, FeatureAblation):
         return _values(leave_one_out(players)), players + 1
     if isinstance(method, ShapleyValues):
+        check_cost(players)
         return _values(exact_shapley(players)), 2**players
     stopping = parse_stopping(25 if options.n_samples is None else options.n_samples, None, None)
     if isinstance(method, KernelShap):

@@ -166,7 +166,9 @@ class OwenPlan:
     def _merge(self) -> tuple[Tensor, Tensor]:
         """Each coalition once, the full one first; and which of them make the contributions."""
         full = everyone(self._players)
-        pairs = torch.cat([torch.zeros((2, 0, self._players), dtype=torch.bool), *self._rows], 1)
+        if not self._rows:
+            return full, torch.zeros((2, 0), dtype=torch.int64)
+        pairs = torch.cat(self._rows, 1)
         coalitions, index = torch.unique(~torch.cat([full, pairs.flatten(0, 1)]), dim=0, return_inverse=True)
         return ~coalitions, index[1:].reshape(2, -1)
 

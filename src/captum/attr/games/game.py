@@ -37,9 +37,8 @@ Form = Literal["rows", "batches", "once"]
 class RawScore(Score):
     """A score that keeps all numbers that the target leaves, whatever their shape."""
 
-    def __call__(self, tensors: Tensors, rows: Rows) -> Tensor:
+    def read(self, output: object, rows: Rows) -> Tensor:
         """The target's part of the output for these rows; a number of Python keeps its double precision."""
-        output: object = self.output(tensors, rows)
         return self.select(torch.tensor(output, dtype=torch.float64) if isinstance(output, float) else output, rows)
 
 
@@ -201,6 +200,9 @@ class Game:
             self.form = "rows"
             return self._packed(variants[:1], 0)
         self.shape, self.dtype = tuple(out.shape), out.dtype
+        if not out.numel():
+            message = f"Expected at least one number from the model, got an output of shape {self.shape}."
+            raise OutputError(message)
         if out.dim() == 0 or self.variable.trains_batch_norm():
             self.form = "once"
             if self._explicit and out.dim() == 0:

@@ -222,6 +222,8 @@ class Lime(LimeBase):
     def _fit_rows(self, game: Game, kernel: ExponentialKernel, count: int, source: torch.Generator | None) -> Fits:
         """Coefficients ``(B, M)`` from coalitions that are scored together."""
         models = count_models(game, game(everyone(game.players)))
+        if not game.players:
+            return torch.zeros((models, 0), device="cpu")
         joint = models != game.batch
         drawn = [flip_coins(count, game.players, source) for _ in range(models if source is None else 1)]
         coalitions = drawn[0] if len(drawn) == 1 else torch.stack(drawn, 1)

@@ -192,7 +192,7 @@ class ShapleyValues(ShapleyValueSampling):
         """
         setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
         features = setting.masks(feature_mask)
-        _check_cost(features.players)
+        check_cost(features.players)
         options = (baselines, features, perturbations_per_eval)
         return self._play(setting, options, exact_shapley(features.players, again=True), self._label(show_progress))[0]
 
@@ -211,11 +211,12 @@ class ShapleyValues(ShapleyValueSampling):
         del show_progress, n_samples
         setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
         features = setting.masks(feature_mask)
-        _check_cost(features.players)
+        check_cost(features.players)
         return self._play_later(setting, (baselines, features, perturbations_per_eval), exact_shapley(features.players))
 
 
-def _check_cost(players: int) -> None:
+def check_cost(players: int) -> None:
+    """Refuse, or warn of, exact values that cost too much; called by what the user calls."""
     if players > 30:
         message = (
             f"Exact Shapley values of {players} features need 2**{players} evaluations: group features with feature_mask, or "

@@ -93,8 +93,8 @@ def _group_sums(
     own, mixed, other = (torch.zeros((batch, features.players), dtype=torch.float64, device="cpu") for _ in range(3))
     for ids, value, base in zip(features.ids, values, bases, strict=True):
         width = math.prod(value.shape[1:])
-        x = _finite(value).expand(batch, *value.shape[1:]).reshape(batch, width)
-        b = _finite(base).expand(batch, *base.shape[1:]).reshape(batch, width)
+        x = finite(value).expand(batch, *value.shape[1:]).reshape(batch, width)
+        b = finite(base).expand(batch, *base.shape[1:]).reshape(batch, width)
         place = ids.reshape(len(ids), width).expand(batch, width)
         own.scatter_add_(1, place, x * x)
         mixed.scatter_add_(1, place, x * b)
@@ -102,7 +102,7 @@ def _group_sums(
     return [(own, own), (own, mixed), (own, other)]
 
 
-def _finite(tensor: Tensor) -> Tensor:
+def finite(tensor: Tensor) -> Tensor:
     """In double precision on the CPU; a NaN or inf baseline marks a missing value and counts as 0."""
     return torch.nan_to_num(tensor.detach().to("cpu", torch.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
@@ -117,11 +117,11 @@ def _linear(coalitions: Tensor, kept: Tensor, gone: Tensor) -> Tensor:
 
 def _direct(game: Game, coalitions: Tensor) -> list[Tensor]:
     """The inner products from the perturbed inputs themselves, a few coalitions at a time."""
-    x = torch.cat([_finite(v).reshape(game.batch, -1) for v in game.variable.values], 1)
+    x = torch.cat([finite(v).reshape(game.batch, -1) for v in game.variable.values], 1)
     step = max(1, (1 << 22) // max(1, x.numel()))
     parts: list[Tensor] = []
     for block in coalitions.split(step):
         tensors, _ = game.filled(block)
-        y = torch.cat([_finite(t).reshape(len(block), game.batch, -1) for t in tensors], 2)
+        y = torch.cat([finite(t).reshape(len(block), game.batch, -1) for t in tensors], 2)
         parts.append(torch.stack([(x * x).sum(1).expand(len(block), -1), (x * y).sum(2), (y * y).sum(2)]))
     return list(torch.cat(parts, 1))

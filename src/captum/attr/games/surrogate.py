@@ -69,7 +69,8 @@ def spend_fit(players: int) -> None:
     A loader's seed and the start values of a linear layer: published numbers of all rows but the first depend on them.
     """
     torch.empty((), dtype=torch.int64, device="cpu").random_()
-    torch.nn.Linear(players, 1, device="cpu")
+    if players:  # torch warns of layers without weights
+        torch.nn.Linear(players, 1, device="cpu")
 
 
 def one_score(game: Game, scores: Tensor) -> Tensor:

@@ -1,0 +1,158 @@
+"""The same hard cases for every perturbation method, at inputs, at a layer, and over a loader."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum import attr
+from captum.errors import CaptumWarning, InputError, MaskError, OutputError
+from captum.linear import ClosedFormLinearRegression
+from tests.oracles.loops import chain
+from tests.subjects import drawn
+
+NET = chain()
+X = drawn(2, 3, seed=4, dtype=torch.float64)
+Run = Callable[..., Any]
+
+
+def score(x: Tensor) -> Tensor:
+    return NET(x)[:, 0]
+
+
+def lime(model: Any) -> Any:
+    return attr.Lime(model, ClosedFormLinearRegression())
+
+
+METHODS: dict[str, tuple[Callable[[Any], Any], dict[str, Any]]] = {
+    "FeatureAblation": (attr.FeatureAblation, {}),
+    "Occlusion": (attr.Occlusion, {"sliding_window_shapes": (1,)}),
+    "ShapleyValueSampling": (attr.ShapleyValueSampling, {"n_samples": 3}),
+    "ShapleyValues": (attr.ShapleyValues, {}),
+    "OwenValues": (attr.OwenValues, {"groups": [0, [1, 2]]}),
+    "Lime": (lime, {"n_samples": 12}),
+    "KernelShap": (attr.KernelShap, {"n_samples": 8}),
+}
+
+
+def over_a_loader(build: Callable[[Any], Any], options: dict[str, Any]) -> Run:
+    def run(model: Any, x: Tensor, **more: Any) -> Tensor:
+        loader = torch.utils.data.DataLoader(x, batch_size=len(x))
+        return attr.DataLoaderAttribution(build(model)).attribute(loader, **options, **more)[0]
+
+    return run
+
+
+def at_inputs(build: Callable[[Any], Any], options: dict[str, Any]) -> Run:
+    return lambda model, x, **more: build(model).attribute(x, **options, **more)
+
+
+RUNS = {name: at_inputs(*parts) for name, parts in METHODS.items()}
+RUNS |= {f"{name} over a loader": over_a_loader(*parts) for name, parts in METHODS.items()}
+every = pytest.mark.parametrize("run", [pytest.param(run, id=name) for name, run in RUNS.items()])
+
+
+@every
+@pytest.mark.parametrize("missing", [math.nan, math.inf, -math.inf])
+def test_a_model_that_reads_missing_values(run: Run, missing: float) -> None:
+    """NaN and inf stand for what is absent, and reach nothing else."""
+    torch.manual_seed(0)
+    found = run(lambda x: torch.where(x.isfinite(), x, 5.0).sum(1), X, baselines=missing)
+    torch.testing.assert_close(found, X - 5.0)
+
+
+@every
+def test_a_model_that_returns_nan_gives_nan(run: Run) -> None:
+    assert run(lambda x: score(x) * math.nan, X).isnan().all()
+
+
+@every
+def test_an_output_without_numbers_is_refused(run: Run) -> None:
+    with pytest.raises(OutputError, match="at least one number"):
+        run(lambda x: score(x)[:0], X)
+
+
+@every
+def test_an_output_that_changes_its_shape_is_refused(run: Run) -> None:
+    calls: list[int] = []
+
+    def growing(x: Tensor) -> Tensor:
+        calls.append(len(x))
+        return score(x).sum().expand(len(calls))
+
+    with pytest.raises(OutputError, match="shape"):
+        run(growing, X)
+
+
+@every
+@pytest.mark.parametrize("form", ["tensor", "float", "one element"])
+def test_one_number_for_the_batch(run: Run, form: str) -> None:
+    """An additive model tells what each column adds, whatever the form of its number."""
+    forms = {"tensor": lambda s: s, "float": float, "one element": lambda s: s[None]}
+    torch.manual_seed(0)
+    found = run(lambda x: forms[form](x.sum()), X)
+    torch.testing.assert_close(found.double(), X.sum(0, keepdim=True), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "Occlusion"])
+def test_no_features_and_masks_per_example(name: str) -> None:
+    build, options = METHODS[name]
+    nothing = {**options, "groups": []} if "groups" in options else options
+    assert build(lambda x: x.sum(1) + 1).attribute(torch.zeros(2, 0), **nothing).shape == (2, 0)
+    torch.manual_seed(0)
+    mask = torch.tensor([[0, 1, 2], [2, 0, 1]]) * 7 - 3
+    weights = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    if name in ("FeatureAblation", "ShapleyValueSampling", "ShapleyValues", "KernelShap"):
+        found = build(lambda x: x @ weights).attribute(X, feature_mask=mask, **options)
+        torch.testing.assert_close(found, X * weights)
+    with pytest.raises(MaskError, match="broadcasts"):
+        over_a_loader(build, options)(score, X, feature_mask=mask)
+
+
+@pytest.mark.parametrize("name", ["LayerFeatureAblation", "LayerFeaturePermutation"])
+def test_layers_under_any_form_of_output(name: str) -> None:
+    """What a layer's values add, for a number per batch, a number of Python, and a matrix."""
+    layer = nn.Tanh()
+    y = torch.tanh(X)
+    method = getattr(attr, name)
+    permuted = y.flip(0) if name == "LayerFeaturePermutation" else torch.zeros_like(y)
+    loss = y - permuted  # two rows have one permutation
+    for form in (lambda s: s, float, lambda s: s[None]):
+        found = method(lambda x, form=form: form(layer(x).square().sum()), layer).attribute(X)
+        torch.testing.assert_close(found, (y.square() - permuted.square()).sum(0, keepdim=True))
+    found = method(lambda x: layer(x).sum(1, keepdim=True) * torch.tensor([1.0, -1.0]), layer).attribute(X)
+    torch.testing.assert_close(found, torch.stack([loss, -loss], 1).flatten(0, 1))
+
+
+def test_exact_values_over_a_loader_have_the_same_limits() -> None:
+    run = over_a_loader(attr.ShapleyValues, {})
+    with pytest.raises(InputError, match=r"31 features need 2\*\*31"):
+        run(lambda x: x.sum(1), torch.zeros(1, 31))
+    with pytest.warns(CaptumWarning, match="131072 evaluations"), pytest.raises(KeyboardInterrupt):
+        run(_once(), torch.zeros(1, 17))
+
+
+def _once() -> Callable[[Tensor], Tensor]:
+    seen: list[int] = []
+
+    def model(x: Tensor) -> Tensor:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(1)
+        return x.sum(1)
+
+    return model
+
+
+@pytest.mark.parametrize("samples", [0, -1, 1.5, True, "many"])
+@pytest.mark.parametrize("name", ["ShapleyValueSampling", "OwenValues", "Lime", "KernelShap"])
+def test_a_number_of_samples_is_asked_for(name: str, samples: object) -> None:
+    build, options = METHODS[name]
+    for kind in (at_inputs, over_a_loader):
+        with pytest.raises(InputError, match="n_samples"):
+            kind(build, {**options, "n_samples": samples})(score, X)
