@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from captum._engine.increment_rules import MOST, IncrementCall, changed, leaves, rule_for
+from captum._engine.folding import Convolution, Diverged
+from captum._engine.increment_calls import MOST, IncrementCall, changed, leaves
+from captum._engine.increment_rules import rule_for
 from captum._engine.increments import Increment
 from captum._engine.operators import SPELLINGS, Spelling
 
+#: Without what a probe found.
+NOTHING_KNOWN: Mapping[int, Convolution] = MappingProxyType({})
 STATE = "_captum_increment"
 #: What tells of a tensor's form alone.
 _FORM = frozenset(
@@ -53,6 +58,8 @@ class _State:
         """
         if self.dense is not None:
             return self.dense
+        if self.map.norm is not None:
+            raise Diverged
         dense = self.map.dense()
         dense = dense.contiguous() if plain else dense
         if not self.map.shared:
@@ -69,6 +76,8 @@ class IncrementMode(TorchFunctionMode):
 
     Args:
         most: share of a map above which the whole map is computed.
+        convolutions: what a :class:`~captum._engine.folding.Probe` found; for whole maps use
+            :class:`~captum._engine.folding.Folded` around this mode.
 
     Attributes:
         spread: the first operator that needed whole maps while the boxes were small.
@@ -77,9 +86,10 @@ class IncrementMode(TorchFunctionMode):
         largest: most elements per row of any tensor that was computed.
     """
 
-    def __init__(self, most: float = MOST) -> None:
+    def __init__(self, most: float = MOST, convolutions: Mapping[int, Convolution] = NOTHING_KNOWN) -> None:
         super().__init__()
         self.most = most
+        self.convolutions = convolutions
         self.spread = ""
         self.local = 0
         self.wide = 0
@@ -124,6 +134,8 @@ class IncrementMode(TorchFunctionMode):
         spelling = SPELLINGS.get(func)
         if spelling is None:
             return self._on_whole(func, args, kwargs, False)
+        if spelling.operator.name != "batch_norm" and any(s.map.norm is not None for s in states):
+            raise Diverged
         call, target = self._parsed(func, spelling, args, kwargs)
         rule = rule_for(spelling.operator.name)
         if target is not None and target.map.shared and target.dense is None:
@@ -155,7 +167,7 @@ class IncrementMode(TorchFunctionMode):
             # an ordinary tensor is written to: it is that tensor that the code goes on with
             args, kwargs = changed((args, kwargs), self._whole)
         args, kwargs = changed((args, kwargs), _map_of)
-        return IncrementCall(function, args, kwargs, self.most), target
+        return IncrementCall(function, args, kwargs, self.most, self.convolutions), target
 
     def _finished(self, out: Any, args: Any, target: _State | None, call: IncrementCall) -> Any:
         """The result as the user's code sees it."""

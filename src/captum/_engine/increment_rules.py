@@ -14,85 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum._engine.boxes import Reach, Span, Window
+from captum._engine.folding import Convolution, Diverged, Norm
+from captum._engine.increment_calls import IncrementCall, changed, leaves
 from captum._engine.increments import Increment, Unchanged, pixels_last
 from captum._engine.operators import OPERATORS, Kind
 
-#: Above this share of a map, computing all of it is faster than cutting boxes out.
-MOST = 0.8
-
-
-class IncrementCall:
-    """One call with increments among its arguments.
-
-    Attributes:
-        function: what is called; changes none of its arguments.
-        args: positional arguments, with increments in the place of tensors.
-        kwargs: named arguments.
-        increments: the increments among all of them.
-        large: set by a rule when the whole map is asked for because the boxes cover most of it.
-    """
-
-    __slots__ = ("args", "function", "increments", "kwargs", "large", "most")
-
-    def __init__(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], most: float
-    ) -> None:
-        self.function = function
-        self.args = args
-        self.kwargs = kwargs
-        self.increments = [v for v in leaves((args, kwargs), []) if isinstance(v, Increment)]
-        self.large = False
-        self.most = most
-
-    def get(self, position: int, name: str, default: Any = None) -> Any:
-        """An argument by position or name."""
-        return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
-
-    @property
-    def first(self) -> Increment | None:
-        """The first argument, when it is the only increment."""
-        alone = len(self.increments) == 1 and bool(self.args) and self.args[0] is self.increments[0]
-        return self.increments[0] if alone else None
-
-    def run(self, change: Callable[[Any], Any]) -> Any:
-        """Call the function with every tensor and increment replaced."""
-        return self.function(*changed(self.args, change), **changed(self.kwargs, change))
-
-    def base(self, part: int | None = None) -> Unchanged:
-        """What the call makes of the unchanged examples."""
-        arguments = changed((self.args, self.kwargs), lambda v: v.base if isinstance(v, Increment) else v)
-        return self.increments[0].base.through(self.function, arguments, part)
-
-    def fits(self, y: Span, x: Span) -> bool:
-        """Whether boxes are small enough to be worth while."""
-        self.large = y.length * x.length > self.most * y.size * x.size
-        return not self.large
-
-
 Rule = Callable[[IncrementCall], Any]
-
-
-def leaves(value: Any, found: list[Any]) -> list[Any]:
-    """Append all that is no list, tuple or dict."""
-    if isinstance(value, (list, tuple)):
-        for part in value:
-            leaves(part, found)
-    elif isinstance(value, dict):
-        for part in value.values():
-            leaves(part, found)
-    else:
-        found.append(value)
-    return found
-
-
-def changed(value: Any, change: Callable[[Any], Any]) -> Any:
-    """The same structure with ``change`` applied to what is no list, tuple or dict."""
-    if isinstance(value, (list, tuple)):
-        parts = [changed(part, change) for part in value]
-        return parts if isinstance(value, list) else tuple(parts)
-    if isinstance(value, dict):
-        return {k: changed(v, change) for k, v in value.items()}
-    return change(value)
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -141,7 +68,22 @@ def _convolve(call: IncrementCall) -> Increment | None:
         return None
     stride, dilation, groups = call.get(3, "stride", 1), call.get(5, "dilation", 1), call.get(6, "groups", 1)
     windows = _windows(weight.shape[2:], stride, call.get(4, "padding", 0), dilation)
-    return _slide(call, windows, 0.0, lambda r: F.conv2d(r, weight, bias, stride, 0, dilation, groups))
+    known = _prepared(call, weight, bias)
+    used, added = (weight, bias) if known is None else known.parameters()
+    out = _slide(call, windows, 0.0, lambda r: F.conv2d(r, used, added, stride, 0, dilation, groups))
+    if out is not None and known is not None and known.folds:
+        out.norm = known.norm
+    return out
+
+
+def _prepared(call: IncrementCall, weight: Tensor, bias: Tensor | None) -> Convolution | None:
+    """What is known about a convolution, when it runs as it did when that was learned."""
+    known = call.convolutions.get(id(weight))
+    if known is None or known.bias is not bias or torch.is_autocast_enabled("cpu"):
+        return None
+    if known.version != weight._version or call.increments[0].values.dtype != torch.float32:
+        raise Diverged
+    return known
 
 
 def _max_pool(call: IncrementCall) -> Increment | None:
@@ -267,6 +209,13 @@ def _constant(value: Tensor, y: Span, x: Span) -> Tensor | None:
 
 
 def _batch_norm(call: IncrementCall) -> Increment | None:
+    map_ = call.first
+    if map_ is not None and map_.norm is not None:
+        names = {"running_mean": 1, "running_var": 2, "weight": 3, "bias": 4, "training": 5, "eps": 7}
+        given = {name: call.get(place, name) for name, place in names.items()}
+        if not map_.norm.same(Norm.of({k: v for k, v in given.items() if v is not None})):
+            raise Diverged
+        return Increment(call.base(), map_.values, map_.y, map_.x, map_.example)
     if call.first is None or call.get(5, "training", False) or call.get(1, "running_mean") is None:
         return None
     return _at_boxes(call, call.first, call.first.box())
@@ -376,6 +325,7 @@ _RULES: Mapping[str, Rule] = {
     "getitem": _channels,
     "contiguous": _contiguous,
     "clone": _clone,
+    "detach": _contiguous,
     "pad": _pad,
     **dict.fromkeys("dropout dropout2d feature_dropout alpha_dropout feature_alpha_dropout".split(), _dropout),  # noqa: SIM905
     **dict.fromkeys("to float double half bfloat16 type".split(), _convert),  # noqa: SIM905

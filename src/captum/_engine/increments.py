@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from captum._engine.boxes import Places, Reach, Span
+from captum._engine.folding import Norm
 
 Compute = Callable[..., Any]
 #: How many maps made of one map are remembered; weights that differ from pack to pack would make many.
@@ -40,7 +41,8 @@ class Unchanged:
     def value(self) -> Any:
         """The map."""
         if self._value is None:
-            self._value = self._compute()
+            with torch._C.DisableTorchFunction():  # modes are about the boxes; no public name
+                self._value = self._compute()
             self.elements = self._value.numel() if isinstance(self._value, Tensor) else 0
         return self._value
 
@@ -148,6 +150,7 @@ class Increment:
         x: the boxes along the width.
         example: the example of each row.
         shared: whether the user's code may look at the same memory through another tensor.
+        norm: the batch norm that has been folded into the values, and which has to be the next to use them.
     """
 
     base: Unchanged
@@ -156,6 +159,7 @@ class Increment:
     x: Span
     example: Places
     shared: bool = False
+    norm: Norm | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

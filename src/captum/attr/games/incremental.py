@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from captum._engine.boxes import Places, Span
-from captum._engine.increment_mode import IncrementMode, NotLocalError
+from captum._engine.folding import Convolution, Diverged, Folded, Probe
+from captum._engine.increment_mode import NOTHING_KNOWN, IncrementMode, NotLocalError
 from captum._engine.increments import Increment, Unchanged
 from captum._engine.rows import Rows
 from captum._engine.sweep import ran_out_of_memory, release_memory
@@ -26,10 +27,10 @@ from captum.attr.games.windows import Windows
 from captum.errors import CaptumWarning
 
 #: Elements of the largest map of a pack, and of the unchanged maps that are kept for a group of examples.
-PACK_ELEMENTS = 1 << 22
+PACK_ELEMENTS = 1 << 21
 KEPT_ELEMENTS = 1 << 26
 #: Most rows of a pack, and most examples of a group.
-MOST_ROWS = 64
+MOST_ROWS = 256
 #: How far scores may be from those of the plain way, as a share of their scale, and in units of the precision.
 TOLERANCE = 1e-5
 ROUNDINGS = 32
@@ -52,6 +53,7 @@ class IncrementalGame:
         self._windows = windows
         self._limit = per_eval * game.batch if per_eval > 1 else MOST_ROWS
         self._rows = self._group = 0
+        self._convolutions = NOTHING_KNOWN
         self._why = ""
 
     def __call__(self, coalitions: Tensor) -> Tensor:
@@ -84,8 +86,8 @@ class IncrementalGame:
             message = "the output does not have one entry per row of the batch"
             raise NotLocalError(message)
         unchanged = Unchanged(lambda: game.variable.values[0][:1])
-        mode = IncrementMode()
-        found = self._run(mode, unchanged, np.array([-1, window]), 0)
+        self._convolutions = self._watched(unchanged)
+        found, mode = self._run(unchanged, np.array([-1, window]), 0)
         if mode.wide > mode.local:
             message = f"{mode.spread} needs whole maps, and most of the work comes after it"
             raise NotLocalError(message)
@@ -131,7 +133,7 @@ class IncrementalGame:
     def _try(self, unchanged: Unchanged, chosen: Places, first: int) -> Tensor | None:
         """The scores of a pack, or None when memory ran out and half of it can be tried."""
         try:
-            return self._run(IncrementMode(), unchanged, chosen, first)
+            return self._run(unchanged, chosen, first)[0]
         except (RuntimeError, MemoryError) as fault:
             if len(chosen) == 1 or not ran_out_of_memory(fault):
                 raise
@@ -156,23 +158,43 @@ class IncrementalGame:
         channels, y, x = (Span(low, high, size) for (low, high), size in spans)
         return channels, y, x
 
-    def _run(self, mode: IncrementMode, unchanged: Unchanged, chosen: Places, first: int) -> Tensor:
+    def _watched(self, unchanged: Unchanged) -> Mapping[int, Convolution]:
+        """The convolutions of the model, to run with weights in the best format and with batch norms folded in."""
+        variable, probe = self._game.variable, Probe()
+        with quiet(variable.score), torch.inference_mode():
+            image = unchanged.value().clone()
+            with probe:
+                variable.evaluate((image,), Rows(self._game.batch, torch.zeros(1, dtype=torch.long, device="cpu")))
+        return NOTHING_KNOWN if probe.noticed else probe.found()
+
+    def _run(self, unchanged: Unchanged, chosen: Places, first: int) -> tuple[Tensor, IncrementMode]:
         """Scores ``(k, b, …)`` without windows, for the examples of ``unchanged``, the first of which is number ``first``."""
+        folded = Folded(dict(self._convolutions))
+        mode = IncrementMode(convolutions=self._convolutions)
+        with quiet(self._game.variable.score), torch.inference_mode():
+            try:
+                with folded:
+                    scores = self._evaluated(mode, unchanged, chosen, first)
+            except Diverged:
+                scores = None
+        if scores is not None and folded.settled():
+            return scores, mode
+        # the code uses a convolution's result otherwise than it did: from here on nothing is folded
+        self._convolutions = NOTHING_KNOWN
+        return self._run(unchanged, chosen, first)
+
+    def _evaluated(self, mode: IncrementMode, unchanged: Unchanged, chosen: Places, first: int) -> Tensor:
         game = self._game
-        with quiet(game.variable.score), torch.inference_mode():
-            count = len(unchanged.value())
-            example = np.tile(np.arange(count), len(chosen))
-            map_ = self._covered(unchanged, np.repeat(chosen, count), example, first)
-            rows = Rows(game.batch, torch.from_numpy(example + first))
-            stand_in = mode.begin(map_)
-            with mode:
-                output = game.variable.evaluate((stand_in,), rows)
-            output = mode.end(output)
-            if not isinstance(output, Tensor) or tuple(output.shape) != (len(example), *game.shape[1:]):
-                message = "the output changes its shape between calls"
-                raise NotLocalError(message)
-            scores = output.to("cpu", torch.float64).reshape(len(chosen), count, -1)
-        return scores.clone()
+        count = len(unchanged.value())
+        example = np.tile(np.arange(count), len(chosen))
+        stand_in = mode.begin(self._covered(unchanged, np.repeat(chosen, count), example, first))
+        with mode:
+            output = game.variable.evaluate((stand_in,), Rows(game.batch, torch.from_numpy(example + first)))
+        output = mode.end(output)
+        if not isinstance(output, Tensor) or tuple(output.shape) != (len(example), *game.shape[1:]):
+            message = "the output changes its shape between calls"
+            raise NotLocalError(message)
+        return output.to("cpu", torch.float64).reshape(len(chosen), count, -1).clone()
 
     def _covered(self, unchanged: Unchanged, chosen: Places, example: Places, first: int) -> Increment:
         """The inputs with a window at the baseline in each row."""

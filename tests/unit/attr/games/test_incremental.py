@@ -300,3 +300,27 @@ def test_memory_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
     net.register_forward_pre_hook(limited)
     agree(net, images(), (3, 10, 10), (3, 10, 10), target=0)
+
+
+@pytest.mark.parametrize("kind", ["sum", "gate", "norm"])
+def test_convolutions_that_are_used_in_another_way_later(kind: str) -> None:
+    """A single image shows a convolution before a batch norm; packs use its result in other ways too."""
+    conv, norm, other = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.BatchNorm2d(6, eps=1.0)
+    net = nn.Sequential(conv, norm, other).eval()
+
+    def body(x: Tensor) -> Tensor:
+        y = conv(x)
+        if len(x) > 1:
+            y = {
+                "sum": lambda: norm(y) + y,
+                "gate": lambda: norm(y) * y.mean((2, 3), keepdim=True),
+                "norm": lambda: other(y),
+            }[kind]()
+        else:
+            y = norm(y)
+        return net[1](y).relu().mean((2, 3))
+
+    x = images(2)
+    fast = Occlusion(body).attribute(x, (3, 9, 9), (3, 9, 9), target=1, incremental=True)
+    plain = Occlusion(body).attribute(x, (3, 9, 9), (3, 9, 9), target=1)
+    torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-5)
