@@ -1,7 +1,8 @@
 """One torch call as a rule sees it: its operator, its tensors on the differentiated path, and how to finish it.
 
 A tensor on the path carries a *mark*. Under paired rules the mark holds the tensor's *twin*: the value that the same
-place of the computation has for the baseline. Marks sit on tensors that the forward pass made, and are taken off after it.
+place of the computation has for the baseline. Marks sit on tensors that the forward pass made, and are taken off after
+it.
 """
 
 from __future__ import annotations
@@ -246,7 +247,7 @@ class Call:
         return out
 
     def settle(self, out: Any, twin: Any = None) -> Any:
-        """Finish a call whose value was computed out of place: write it where the user wanted it, mark it, return it."""
+        """Finish a call whose value was computed out of place: write it where it was wanted, mark it, return it."""
         if not self.mutates:
             self.mode.mark_all(out, twin)
             return out

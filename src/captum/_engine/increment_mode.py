@@ -71,8 +71,8 @@ class _State:
 class IncrementMode(TorchFunctionMode):
     """See every torch call and finish those on increments by the rule of their operator.
 
-    An operator without a rule, or one whose result differs from the unchanged one nearly everywhere, gets whole maps, and
-    what follows is ordinary work. So the result is exact whatever the model does.
+    An operator without a rule, or one whose result differs from the unchanged one nearly everywhere, gets whole maps,
+    and what follows is ordinary work. So the result is exact whatever the model does.
 
     Args:
         most: share of a map above which the whole map is computed.

@@ -1,7 +1,7 @@
 """What operators make of increments: one short rule for each kind of local operator.
 
-A rule gets an :class:`IncrementCall` and returns an :class:`Increment`, an ordinary tensor for all rows, or None: then the
-operator is given the whole maps.
+A rule gets an :class:`IncrementCall` and returns an :class:`Increment`, an ordinary tensor for all rows, or None: then
+the operator is given the whole maps.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Unchanged:
         return self._table[pad]
 
     def region(self, example: Places, y: Reach, x: Reach, size: tuple[int, int], pad: float = 0.0) -> Tensor:
-        """The parts of the map at these places of these examples, ``(n, h, w, C)``; ``pad`` outside the map of ``size``."""
+        """The parts of the map at these places of these examples, ``(n, h, w, C)``; ``pad`` outside the map."""
         height, width = size
         ys, xs = y.places(), x.places()
         index = ((example * height)[:, None] + ys)[:, :, None] * width + xs[:, None, :]
@@ -216,7 +216,7 @@ class Increment:
 
 
 def _overlap(at: int, length: int, room: int) -> tuple[slice, slice]:
-    """Where a box of ``length`` that begins at ``at`` meets ``room`` places: the slice of the room, and that of the box."""
+    """Where a box of ``length`` that begins at ``at`` meets ``room`` places: the slice of the room, and of the box."""
     first, last = max(at, 0), max(min(at + length, room), at, 0)
     return slice(first, last), slice(first - at, last - at)
 

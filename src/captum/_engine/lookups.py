@@ -1,7 +1,7 @@
 """Embedding look-ups that consume an integer input, found by watching the operators of a forward pass.
 
-Token ids carry no gradient. The variable moves to the outputs of the look-ups that read them, and shadows of the ids, carried
-through the operators between input and look-up, bring the scores back to the tokens.
+Token ids carry no gradient. The variable moves to the outputs of the look-ups that read them, and shadows of the ids,
+carried through the operators between input and look-up, bring the scores back to the tokens.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class Lookup:
         """Bring scores of the looked-up ids ``(n, …, D)`` back to the elements of an input, summed, ``(n, *, D)``."""
         if self.positions is None:
             message = (
-                f"An embedding reads ids of shape {tuple(self.ids.shape)} computed from an input {tuple(like.shape)} in a way "
-                "that does not say which token each belongs to. Attribute to the embedding layer instead."
+                f"An embedding reads ids of shape {tuple(self.ids.shape)} computed from an input {tuple(like.shape)} "
+                "in a way that does not say which token each belongs to. Attribute to the embedding layer instead."
             )
             raise LayerError(message)
         count, depth, width = len(scores), scores.shape[-1], like[0].numel()
@@ -151,7 +151,10 @@ class _Mode(TorchFunctionMode):
     ) -> Tensor:
         """``embedding_bag`` in terms of ``embedding``, so that each id has its own vector; called with the mode off."""
         if mode not in MODES or (offsets is None) != (input.dim() == 2):
-            message = f"Expected an nn.EmbeddingBag of ids (B, L), or of ids (n,) with offsets, got {tuple(input.shape)}, {mode!r}."
+            message = (
+                f"Expected an nn.EmbeddingBag of ids (B, L), or of ids (n,) with offsets, got {tuple(input.shape)}, "
+                f"{mode!r}."
+            )
             raise LayerError(message)
         with self:
             vectors = F.embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
@@ -253,8 +256,8 @@ class Watch(_Mode):
         found = [a for a in found if (a.axis == 0 and a.major if positions is None else self._fits(a, positions))]
         if not found:
             message = (
-                f"An embedding reads ids of shape {tuple(ids.shape)} that are not ordered by the {self.batch} examples. "
-                "Attribute to the embedding layer instead, with a Layer… method."
+                f"An embedding reads ids of shape {tuple(ids.shape)} that are not ordered by the {self.batch} "
+                "examples. Attribute to the embedding layer instead, with a Layer… method."
             )
             raise LayerError(message)
         return found
@@ -294,8 +297,8 @@ class Replace(_Mode):
         self._count += 1
         if self._count > self._expected:
             message = (
-                f"The model makes more than the {self._expected} embedding look-ups of its first pass, perhaps one per row. "
-                "Attribute to the embedding layer instead, with a Layer… method."
+                f"The model makes more than the {self._expected} embedding look-ups of its first pass, perhaps one per "
+                "row. Attribute to the embedding layer instead, with a Layer… method."
             )
             raise LayerError(message)
         lookup, value = self._values.get(self._count - 1, (None, None))

@@ -225,7 +225,10 @@ CONSTANT = """
     new_tensor requires_grad
 """
 STOP = "detach argmax argmin argsort one_hot"
-READS = "item tolist __bool__ __float__ __int__ __index__ __complex__ numpy __array__ __contains__ equal allclose is_nonzero"
+READS = (
+    "item tolist __bool__ __float__ __int__ __index__ __complex__ numpy __array__ __contains__ equal allclose "
+    "is_nonzero"
+)
 
 
 def _declare_all() -> None:

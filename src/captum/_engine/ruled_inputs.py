@@ -194,8 +194,8 @@ class Finder(Watch):
         other = None if self._pairs is None else _floating(again(self._pairs.twin(ids)))
         if other is not None and other.shape != value.shape:
             message = (
-                f"A look-up gives a tensor {tuple(value.shape)} for the inputs and {tuple(other.shape)} for the baselines; "
-                "give it one width, as in one_hot(ids, num_classes)."
+                f"A look-up gives a tensor {tuple(value.shape)} for the inputs and {tuple(other.shape)} for the "
+                "baselines; give it one width, as in one_hot(ids, num_classes)."
             )
             raise InputError(message)
         if found is not None:

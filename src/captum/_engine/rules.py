@@ -77,7 +77,8 @@ class RuleMode(TorchFunctionMode):
         table: the rules.
         root: the model, to name modules in messages.
         paired: whether tensors on the path have twins.
-        on_unknown: what to do at an operator without a rule: ``"raise"``, ``"warn"`` or use its own derivative (``"linear"``).
+        on_unknown: what to do at an operator without a rule: ``"raise"``, ``"warn"`` or use its own derivative
+            (``"linear"``).
     """
 
     def __init__(

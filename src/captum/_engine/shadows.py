@@ -13,7 +13,8 @@ from torch import Tensor
 _MOVES = frozenset(
     """
     view reshape flatten unflatten squeeze unsqueeze transpose permute t swapaxes swapdims movedim moveaxis contiguous
-    clone detach __get__ __getitem__ select narrow index_select take_along_dim gather take masked_select split chunk unbind
+    clone detach __get__ __getitem__ select narrow index_select take_along_dim gather take masked_select split chunk
+    unbind
     tensor_split hsplit vsplit expand expand_as broadcast_to repeat repeat_interleave tile roll flip fliplr flipud rot90
     ravel view_as reshape_as cat stack concat concatenate hstack vstack unfold diagonal squeeze_ unsqueeze_ transpose_
     """.split()  # noqa: SIM905  # a list of words reads better
@@ -54,7 +55,7 @@ NOWHERE = -1
 
 
 class Shadow:
-    """Where the elements of ``owner`` come from: numbers of input elements, ``NOWHERE`` for constants, None when unknown."""
+    """Where the elements of ``owner`` come from: numbers of input elements, ``NOWHERE`` for constants, or None."""
 
     __slots__ = ("owner", "positions")
 
@@ -228,7 +229,7 @@ def _values(args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[Any]:
 
 
 def _is_integer(value: object) -> bool:
-    """Whether a value may be ids: comparisons of ids are masks, and what is computed from masks does not read the ids."""
+    """Whether a value may be ids: comparisons of ids are masks, and what is made of masks does not read the ids."""
     return (
         isinstance(value, Tensor)
         and value.dtype is not torch.bool

@@ -175,7 +175,10 @@ class _LoaderGame:
             before = (
                 "at least one number" if self._shape is None else f"the shape {tuple(self._shape)} that it had before"
             )
-            message = f"Expected a metric of {before}, got shape {tuple(metric.shape)}: the model or reduce changed its output."
+            message = (
+                f"Expected a metric of {before}, got shape {tuple(metric.shape)}: the model or reduce changed its "
+                "output."
+            )
             raise OutputError(message)
         self.dtype, self._shape = metric.dtype, metric.shape
         return metric.detach().to("cpu", torch.float64).reshape(-1)

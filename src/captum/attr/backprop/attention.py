@@ -120,8 +120,8 @@ def _require_square(found: list[Tensor]) -> None:
     shapes = {tuple(w.shape[-2:]) for w in found}
     if not found or len(shapes) != 1 or next(iter(shapes))[0] != next(iter(shapes))[1]:
         message = (
-            f"Expected self-attention over one sequence in every layer, found weights of shapes {sorted(shapes)}. Pass a "
-            "model with softmax attention, such as an encoder or a decoder on its own."
+            f"Expected self-attention over one sequence in every layer, found weights of shapes {sorted(shapes)}. Pass "
+            "a model with softmax attention, such as an encoder or a decoder on its own."
         )
         raise InputError(message)
 
@@ -196,7 +196,9 @@ def _any_score(output: Any, rows: int) -> Tensor:
 
 
 class AttentionRelevance(_AttentionMethod):
-    r"""Gradient × attention: :math:`R \leftarrow R + \overline{\max(\nabla A_l \odot A_l, 0)}\, R`, starting from R = I.
+    r"""Gradient × attention.
+
+    :math:`R \leftarrow R + \overline{\max(\nabla A_l \odot A_l, 0)}\, R`, starting from R = I.
 
     H. Chefer, S. Gur, L. Wolf, "Generic attention-model explainability for interpreting bi-modal and encoder-decoder
     transformers", 2021, arXiv:2103.15679.

@@ -38,7 +38,8 @@ class DeepLift(GradientAttribution):
         eps: where an element differs by less from its baseline value, the own gradient is used (default 1e-10).
         rule: ``"rescale"`` (default), ``"reveal_cancel"``, or ``"genomics"``: RevealCancel after dense layers, Rescale
             after convolutions.
-        on_unknown: at an operator without a rule: ``"raise"`` (default), ``"warn"``, or use its gradient (``"linear"``).
+        on_unknown: at an operator without a rule: ``"raise"`` (default), ``"warn"``, or use its gradient
+            (``"linear"``).
 
     Example:
         >>> import torch

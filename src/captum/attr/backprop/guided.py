@@ -61,8 +61,8 @@ def _nothing_to_rule(activations: Sequence[str], used: Iterable[str]) -> str:
         else "It calls no other element-wise function there either: use Saliency."
     )
     return (
-        f"The model calls no {listed} on the way from the inputs to the score, so the result would be the plain gradient. "
-        f"{advice}"
+        f"The model calls no {listed} on the way from the inputs to the score, so the result would be the plain "
+        f"gradient. {advice}"
     )
 
 
@@ -130,7 +130,7 @@ class GuidedBackprop(ModifiedReluGradientAttribution):
 
 
 class Deconvolution(ModifiedReluGradientAttribution):
-    r"""Deconvolution: at every ReLU only positive gradients pass, :math:`g_{in} = \max(g_{out}, 0)`; ReLU6 counts as ReLU.
+    r"""Deconvolution: at a ReLU only positive gradients pass, :math:`g_{in} = \max(g_{out}, 0)`; ReLU6 counts as ReLU.
 
     M. Zeiler, R. Fergus, "Visualizing and understanding convolutional networks", 2013, arXiv:1311.2901.
 

@@ -45,7 +45,7 @@ class Term:
 
 @dataclass(slots=True)
 class Group:
-    """Terms that share c · R in proportion to what they contribute to the sum of all of them; c may differ by output."""
+    """Terms that share c · R in proportion to what they contribute to the sum of them all; c may differ by output."""
 
     terms: list[Term]
     share: float | Tensor = 1.0
@@ -146,9 +146,9 @@ class GeneralizedGammaRule(PropagationRule):
     r"""γ for inputs of any sign: contributions of the sign of the output are raised.
 
     With c_ij = x_i w_ij and the bias as one more contribution,
-    R_i = Σ_j (c_ij + γ c_ij^±) / (z_j + γ Σ_i c_ij^±) R_j, where ± is the sign of z_j. The denominator has the sign of z_j
-    and at least its size, so that it vanishes only where the output does; :class:`GammaRule` has this for inputs ≥ 0 and
-    outputs > 0 alone.
+    R_i = Σ_j (c_ij + γ c_ij^±) / (z_j + γ Σ_i c_ij^±) R_j, where ± is the sign of z_j. The denominator has the sign of
+    z_j and at least its size, so that it vanishes only where the output does; :class:`GammaRule` has this for inputs ≥
+    0 and outputs > 0 alone.
 
     L. Andéol et al., "Learning domain invariant representations by joint Wasserstein distance minimization", 2021,
     arXiv:2106.04923.

@@ -43,8 +43,8 @@ def _cap(call: Call) -> float:
 class ReluRules:
     """What passes an activation on the way back.
 
-    Guided backpropagation passes ``max(g, 0) · max(f'(x), 0)``, deconvolution ``max(g, 0)``; f' of ReLU is 1 where x > 0,
-    and f' of a ReLU that ends at c, as ReLU6 does, is 1 where 0 < x < c.
+    Guided backpropagation passes ``max(g, 0) · max(f'(x), 0)``, deconvolution ``max(g, 0)``; f' of ReLU is 1 where x >
+    0, and f' of a ReLU that ends at c, as ReLU6 does, is 1 where 0 < x < c.
 
     Args:
         deconvolution: which of the two.

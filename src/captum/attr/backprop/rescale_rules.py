@@ -1,7 +1,7 @@
 """DeepLIFT's Rescale rule, one rule per kind of operator.
 
-Each rule turns multipliers m of the output into multipliers of the inputs such that Σ m_in · Δin = Σ m_out · Δout, where
-Δ is the difference between the value for the input and the value for the baseline. Where nothing differs the
+Each rule turns multipliers m of the output into multipliers of the inputs such that Σ m_in · Δin = Σ m_out · Δout,
+where Δ is the difference between the value for the input and the value for the baseline. Where nothing differs the
 multipliers are the gradient.
 """
 
@@ -22,7 +22,8 @@ from captum.attr.backprop.slopes import derivative_at, detached, distinct, same_
 
 #: Functions whose slope changes fast near 0, so that "a small step" is relative to the argument.
 STEEP = {
-    "elu", "selu", "celu", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal", "pow", "float_power", "xlogy",
+    "elu", "selu", "celu", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal", "pow", "float_power",
+    "xlogy",
     "lgamma", "digamma", "logit", "tan", "asin", "acos", "acosh", "atanh", "erfinv",
 }  # fmt: skip
 
@@ -86,7 +87,7 @@ class Rescale:
         return route(derivative_at(call, active, middles), value, *active)
 
     def _conditional(self, call: Call, evaluate: Callable[[Callable[[Tensor], Tensor] | None], Tensor]) -> Any:
-        """An operand without derivative (a mask, an index) differs too: scale what each of its two values gives to Δout."""
+        """An operand without derivative (a mask, an index) differs too: scale what its two values give to Δout."""
         mode = call.mode
 
         def under(t: Tensor) -> Tensor:
@@ -161,7 +162,7 @@ class Rescale:
         return call.settle(route(lambda g: (g * slope,), value, x), other)
 
     def quotient(self, call: Call) -> Any:
-        """Δ(a/b) = (Δa − ȳ Δb) / b̄ with y = a/b, from the product rule for a = y b; where b changes sign, that of a · 1/b."""
+        """Δ(a/b) = (Δa − ȳ Δb) / b̄ with y = a/b, the product rule for a = y b, or for a · 1/b where b changes sign."""
         if call.argument(2, "rounding_mode") is not None:
             call.mode.complain(call.function, "div with rounding_mode")
         top, bottom = call.args[0], call.args[1] if len(call.args) > 1 else call.kwargs["other"]
@@ -196,7 +197,7 @@ class Rescale:
 
 
 def _routes(call: Call) -> bool:
-    """Whether an index that varies sends whole rows to other places, where no share of the change is due to one of them."""
+    """Whether an index that varies sends whole rows elsewhere, where no share of the change is due to one of them."""
     if call.name in ("index_select", "index_add", "index_copy"):
         return True
     if call.name != "getitem":

@@ -11,10 +11,10 @@ cancels in Δx is still seen in s.
   the signs exchanged, so that s_y = f(x₀ + Δx⁺) − f(x₀ + Δx⁻).
 - All else follows Rescale, and what it gives has s = |Δ|.
 
-A mixing operator sees Δx and not the parts of x. To map each part by W⁺ and W⁻ would multiply s by Σ |w| in every layer,
-where Δx grows by √Σ w² at most in the mean: after a dozen layers no float would hold Δx = Δx⁺ + Δx⁻. Here s/|Δx| is that
-of one layer, activations of slope at most L make s at most L times as large, and completeness is lost by the rounding of
-s alone. For the same reason functions without a bound on the slope (exp, log, powers) follow Rescale.
+A mixing operator sees Δx and not the parts of x. To map each part by W⁺ and W⁻ would multiply s by Σ |w| in every
+layer, where Δx grows by √Σ w² at most in the mean: after a dozen layers no float would hold Δx = Δx⁺ + Δx⁻. Here s/|Δx|
+is that of one layer, activations of slope at most L make s at most L times as large, and completeness is lost by the
+rounding of s alone. For the same reason functions without a bound on the slope (exp, log, powers) follow Rescale.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ _ACTIVATIONS = {
 }  # fmt: skip
 #: Moves that bring no constants in.
 _VIEWS = {
-    "view", "reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "getitem", "contiguous", "clone", "to",
+    "view", "reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "getitem", "contiguous", "clone",
+    "to",
     "expand", "unbind", "chunk", "split", "select", "narrow", "movedim", "unflatten",
 }  # fmt: skip
 _WRITES = {"setitem", "copy", "_pack_padded_sequence"}

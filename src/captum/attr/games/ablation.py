@@ -92,16 +92,18 @@ class FeatureAblation(PerturbationAttribution):
 
         Args:
             inputs: tensor ``(B, *)``, tuple, dict or dataclass.
-            baselines: None for zeros, numbers, tensors ``(1, *)`` or ``(B, *)``, or a fill of ``captum.attr.games.fills``.
+            baselines: None for zeros, numbers, tensors ``(1, *)`` or ``(B, *)``, or a fill of
+                ``captum.attr.games.fills``.
             target: which output is explained; see ``docs/conventions.md``.
             additional_forward_args: constants of the model.
-            feature_mask: integer tensors that broadcast to the inputs; equal ids, also in several tensors, are one feature.
+            feature_mask: integer tensors that broadcast to the inputs; equal ids, also in several tensors, are one
+                feature.
             perturbations_per_eval: features per forward pass; 1 (default) plans it when outputs grow with the batch.
             show_progress: whether to draw a progress bar.
 
         Returns:
-            Attributions in the structure of ``inputs``, in score units. ``(B, *)`` when the output has one number per row,
-            ``(1, *)`` when it has one in all, else ``(n, *)`` for an output of ``n`` elements.
+            Attributions in the structure of ``inputs``, in score units. ``(B, *)`` when the output has one number per
+            row, ``(1, *)`` when it has one in all, else ``(n, *)`` for an output of ``n`` elements.
 
         Raises:
             InputError: when arguments do not fit.

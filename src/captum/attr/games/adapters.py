@@ -1,4 +1,4 @@
-"""Models that are no PyTorch code, as forward functions: NumPy functions, scikit-learn estimators, ONNX Runtime sessions.
+"""Models that are no PyTorch code, as forward functions: of NumPy, of scikit-learn, and ONNX Runtime sessions.
 
 They are called with batches as large as the planner likes; perturbation methods need nothing more.
 """
@@ -49,7 +49,8 @@ def sklearn_estimator(estimator: Any, method: str | None = None) -> Forward:
 
     Args:
         estimator: anything with one of the methods.
-        method: ``"predict_proba"``, ``"decision_function"``, ``"predict"`` …; None takes the first of these that it has.
+        method: ``"predict_proba"``, ``"decision_function"``, ``"predict"`` …; None takes the first of these that it
+            has.
 
     Returns:
         A function of a tensor ``(n, M)`` that returns scores ``(n,)`` or ``(n, classes)``.
@@ -69,8 +70,8 @@ def onnx_session(session: Any, output: int | str = 0) -> Forward:
     """An ONNX Runtime session as a forward function.
 
     Args:
-        session: an ``onnxruntime.InferenceSession``; its inputs are fed in their order, cast to their types. A session for
-            a fixed number of rows is run block by block, the last one filled up.
+        session: an ``onnxruntime.InferenceSession``; its inputs are fed in their order, cast to their types. A session
+            for a fixed number of rows is run block by block, the last one filled up.
         output: number or name of the output to explain.
 
     Returns:

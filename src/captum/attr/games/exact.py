@@ -1,7 +1,7 @@
 """Exact values from every coalition that counts: Shapley values, and Owen values on a hierarchy of features.
 
-Scores that fit in one block are subtracted pair by pair, so that who changes nothing gets exactly 0. Of larger games, since
-values are linear in the scores, φ = Wᵀ v, blocks are scored and folded, and never kept.
+Scores that fit in one block are subtracted pair by pair, so that who changes nothing gets exactly 0. Of larger games,
+since values are linear in the scores, φ = Wᵀ v, blocks are scored and folded, and never kept.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class OwenPlan:
         return ~coalitions, index[1:].reshape(2, -1)
 
     def contributions(self) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Of each player: the numbers of the coalitions with it and without it, and how much their difference counts."""
+        """Of each player: the numbers of the coalitions with and without it, and how much their difference counts."""
         order = self.leaves.argsort(stable=True)
         sizes = self.leaves.bincount(minlength=self._players).tolist()
         return list(zip(*(t.split(sizes) for t in (*self.changes[:, order], self.shares[order])), strict=True))

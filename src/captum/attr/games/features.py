@@ -25,7 +25,7 @@ class Features(Protocol):
     shared: bool
 
     def keep(self, members: Tensor, rows: Rows | None) -> tuple[Tensor, ...]:
-        """Which elements stay: for members ``(k, b, M)``, a bool tensor per input tensor that broadcasts to ``(k, b or n, *)``.
+        """Which elements stay: for members ``(k, b, M)``, a bool tensor per input, broadcast to ``(k, b or n, *)``.
 
         ``rows`` names the example of each of the ``b`` places; None means all examples in order, or the same for all.
         """
@@ -92,7 +92,8 @@ class Groups:
         outputs = values.shape[1]
         if not self.shared and outputs % batch:
             message = (
-                f"Feature masks that differ between the {batch} examples need a score per example; the output has {outputs} "
+                f"Feature masks that differ between the {batch} examples need a score per example; the output has "
+                f"{outputs} "
                 "element(s) for the whole batch. Use masks with dim 0 = 1."
             )
             raise MaskError(message)

@@ -4,7 +4,8 @@ Pass one as ``baselines=``. A new fill is a class with :meth:`Fill.ready`.
 
 - a tensor, a number or None: :class:`Constant` values;
 - :class:`Mean`, :class:`Blur`: computed from the input;
-- :class:`Background`: every row of a sample of the data in turn, averaged (the marginal or interventional value function);
+- :class:`Background`: every row of a sample of the data in turn, averaged (the marginal or interventional value
+  function);
 - :class:`Permuted`: values of other rows of the batch;
 - :class:`Function`: your own.
 """
@@ -227,8 +228,8 @@ class FunctionReady(Ready):
         wrong = len(parts) != len(values) or any(p.shape != f.shape for p, f in zip(parts, flat[0], strict=False))
         if wrong:
             message = (
-                f"Expected the fill function to return tensors of the shapes {[tuple(f.shape) for f in flat[0]]} that it "
-                f"was given, got {describe(filled)}."
+                f"Expected the fill function to return tensors of the shapes {[tuple(f.shape) for f in flat[0]]} that "
+                f"it was given, got {describe(filled)}."
             )
             raise BaselineError(message)
         return tuple(p.reshape(s) for p, s in zip(parts, shapes, strict=True))
@@ -238,8 +239,8 @@ class Function(Fill):
     """Your own fill.
 
     Args:
-        function: ``(inputs, keep) -> filled``: inputs ``(n, *)`` with repeated rows, keep a bool tensor of the same shape;
-            tuples of these for several input tensors.
+        function: ``(inputs, keep) -> filled``: inputs ``(n, *)`` with repeated rows, keep a bool tensor of the same
+            shape; tuples of these for several input tensors.
     """
 
     def __init__(self, function: Callable[[Any, Any], Any]) -> None:

@@ -30,7 +30,7 @@ NEEDS_GRAPH = ("nference", "does not require grad", "does not have a grad_fn")
 TABLE_ROW = 1 << 13
 TABLE_ELEMENTS = 3 << 17
 NO_PAIRS = torch.zeros(0, dtype=torch.int64, device="cpu")
-#: How the output relates to the batch: one entry per row; a fixed number per batch that adds up; or one result per call.
+#: How the output relates to the batch: an entry per row; a fixed number per batch that adds up; or a result per call.
 Form = Literal["rows", "batches", "once"]
 
 
@@ -114,9 +114,9 @@ class _Packs(Sweep):
 class Game:
     """Scores of coalitions: absent features are filled, (coalition × example) pairs are packed into chunks.
 
-    Called with bool ``(K, M)``, or ``(K, B, M)`` for other coalitions in each example; returns double ``(K, n)`` on the CPU,
-    where ``n`` counts the elements of the output. The first coalition of all is evaluated alone, on the whole batch; the
-    next ones show whether the output grows with the batch. If it does not, coalitions go one by one.
+    Called with bool ``(K, M)``, or ``(K, B, M)`` for other coalitions in each example; returns double ``(K, n)`` on the
+    CPU, where ``n`` counts the elements of the output. The first coalition of all is evaluated alone, on the whole
+    batch; the next ones show whether the output grows with the batch. If it does not, coalitions go one by one.
 
     Args:
         variable: what is varied.
@@ -234,8 +234,8 @@ class Game:
             raise self._does_not_grow(count, tuple(out.shape))
         if tuple(out.shape) != self.shape:
             message = (
-                f"The output changes its shape between calls: {self.shape} for {self.batch} row(s), {tuple(out.shape)} for "
-                f"{count * self.batch}. Return one value per row, or one result of fixed shape per batch."
+                f"The output changes its shape between calls: {self.shape} for {self.batch} row(s), {tuple(out.shape)} "
+                f"for {count * self.batch}. Return one value per row, or one result of fixed shape per batch."
             )
             raise OutputError(message)
         self.form = "once"
@@ -253,8 +253,8 @@ class Game:
 
     def _does_not_grow(self, count: int, shape: tuple[int, ...]) -> InputError:
         return InputError(
-            f"perturbations_per_eval > 1 needs an output that grows with the batch: it is {self.shape} for {self.batch} "
-            f"row(s) and {shape} for {count * self.batch}. Use perturbations_per_eval=1."
+            f"perturbations_per_eval > 1 needs an output that grows with the batch: it is {self.shape} for "
+            f"{self.batch} row(s) and {shape} for {count * self.batch}. Use perturbations_per_eval=1."
         )
 
     def _one_by_one(self, variants: Tensor, first: int) -> Tensor:
@@ -269,7 +269,10 @@ class Game:
             if not self.shape:
                 self.shape, self.dtype = (self.batch, *out.shape[1:]), out.dtype
             if tuple(out.shape) != (rows, *self.shape[1:]):
-                message = f"The output changes its shape between calls: expected {(rows, *self.shape[1:])}, got {tuple(out.shape)}."
+                message = (
+                    f"The output changes its shape between calls: expected {(rows, *self.shape[1:])}, got "
+                    f"{tuple(out.shape)}."
+                )
                 raise OutputError(message)
             parts.append(_wide(out).reshape(rows, -1))
             self.advance(chunk.count / self.batch / self.fill.draws)
@@ -298,7 +301,7 @@ class Game:
         return self._output(*self.filled(variants, first))
 
     def filled(self, variants: Tensor, first: int = 0) -> tuple[Tensors, Rows]:
-        """The tensors to run the model with for variants ``(k, M)`` or ``(k, B, M)``: ``(k · B, *)``, and whose rows they are."""
+        """The tensors to run variants ``(k, M)`` or ``(k, B, M)`` with: ``(k · B, *)``, and whose rows they are."""
         count = len(variants)
         filled = patched(self.features, self.fill, self.variable.values, variants, self.batch)
         if filled is None:
@@ -334,7 +337,7 @@ class Game:
 
 
 def thaw(modules: list[nn.Module]) -> None:
-    """Make ordinary tensors of those that modules kept from inference mode, such as a cached mask: they may train later."""
+    """Make ordinary tensors of those that modules kept from inference mode, such as a mask: they may train later."""
     for module in modules:
         for name, value in [*vars(module).items(), *module.named_buffers(recurse=False)]:
             if isinstance(value, Tensor) and value.is_inference():

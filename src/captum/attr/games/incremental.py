@@ -39,8 +39,8 @@ ROUNDINGS = 32
 class IncrementalGame:
     """Answers for coalitions that lack one window at most, by increments; the plain game answers for the rest.
 
-    The first windows are scored in both ways. When they differ, or when the model's operators leave nothing to save, the
-    plain game answers for all, and a warning says why.
+    The first windows are scored in both ways. When they differ, or when the model's operators leave nothing to save,
+    the plain game answers for all, and a warning says why.
 
     Args:
         game: the game that is played.
@@ -168,7 +168,7 @@ class IncrementalGame:
         return NOTHING_KNOWN if probe.noticed else probe.found()
 
     def _run(self, unchanged: Unchanged, chosen: Places, first: int) -> tuple[Tensor, IncrementMode]:
-        """Scores ``(k, b, …)`` without windows, for the examples of ``unchanged``, the first of which is number ``first``."""
+        """Scores ``(k, b, …)`` without windows, for the examples of ``unchanged``; the first is number ``first``."""
         folded = Folded(dict(self._convolutions))
         mode = IncrementMode(convolutions=self._convolutions)
         with quiet(self._game.variable.score), torch.inference_mode():

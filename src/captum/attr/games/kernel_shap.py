@@ -46,12 +46,12 @@ class KernelShap(Lime):
     :math:`\min_\varphi \sum_z \frac{M-1}{\binom{M}{|z|}\,|z|\,(M-|z|)} (F(x_z) - F(x') - z \cdot \varphi)^2` under
     :math:`\sum \varphi = F(x) - F(x')`, absent features at the baseline ``x'``.
 
-    When ``n_samples`` covers all ``2**M`` coalitions they are all scored and the values are exact. Else coalitions are drawn in
-    complementary pairs, without replacement, small and large ones first, and a surrogate with three-way products takes up what
-    it can before the fit.
+    When ``n_samples`` covers all ``2**M`` coalitions they are all scored and the values are exact. Else coalitions are
+    drawn in complementary pairs, without replacement, small and large ones first, and a surrogate with three-way
+    products takes up what it can before the fit.
 
-    S. Lundberg, S. Lee, "A unified approach to interpreting model predictions", 2017, arXiv:1705.07874. Leverage weights:
-    C. Musco, R. Witter, arXiv:2410.01917. Adjustment: R. Witter, Y. Liu, C. Musco, arXiv:2506.11849.
+    S. Lundberg, S. Lee, "A unified approach to interpreting model predictions", 2017, arXiv:1705.07874. Leverage
+    weights: C. Musco, R. Witter, arXiv:2410.01917. Adjustment: R. Witter, Y. Liu, C. Musco, arXiv:2506.11849.
 
     Args:
         forward_func: the model or function.
@@ -100,28 +100,32 @@ class KernelShap(Lime):
         """Shapley values of the features.
 
         Args:
-            inputs: tensor ``(B, *)``, tuple, dict or dataclass; examples are explained together with the same coalitions.
-            baselines: None for zeros, numbers, tensors ``(1, *)`` or ``(B, *)``, or a fill of ``captum.attr.games.fills``.
+            inputs: tensor ``(B, *)``, tuple, dict or dataclass; examples are explained together with the same
+                coalitions.
+            baselines: None for zeros, numbers, tensors ``(1, *)`` or ``(B, *)``, or a fill of
+                ``captum.attr.games.fills``.
             target: which output is explained; see ``docs/conventions.md``.
             additional_forward_args: constants of the model.
-            feature_mask: integer tensors that broadcast to the inputs; equal ids, also in several tensors, are one feature.
-            n_samples: evaluations per example (default 25), the full and the empty coalition included; or ``"auto"`` to go on
-                until ``tol`` is met.
+            feature_mask: integer tensors that broadcast to the inputs; equal ids, also in several tensors, are one
+                feature.
+            n_samples: evaluations per example (default 25), the full and the empty coalition included; or ``"auto"`` to
+                go on until ``tol`` is met.
             perturbations_per_eval: coalitions per forward pass; 1 (default) plans it.
             return_input_shape: whether values are spread over the inputs, or returned as a matrix.
             show_progress: whether to draw a progress bar.
-            sampling: how draws spread over coalition sizes: ``"leverage"`` (default), ``"kernel"``; or ``"upstream"`` for the
-                stream of captum 0.9: with replacement, unpaired, never exact, new coalitions for each example.
+            sampling: how draws spread over coalition sizes: ``"leverage"`` (default), ``"kernel"``; or ``"upstream"``
+                for the stream of captum 0.9: with replacement, unpaired, never exact, new coalitions for each example.
             adjusted: whether to fit the surrogate first (default).
             generator: source of randomness; None draws from torch's global one.
             seed: or a seed for a generator of its own.
-            tol: relative error to reach: ‖standard errors‖ ≤ tol · ‖values‖ for every example (default 0.02 for ``"auto"``).
+            tol: relative error to reach: ‖standard errors‖ ≤ tol · ‖values‖ for every example (default 0.02 for
+                ``"auto"``).
             max_evals: most evaluations per example (16384 for ``"auto"``).
             return_std_error: whether to return standard errors too, zero where values are exact.
 
         Returns:
-            Attributions in the structure of ``inputs`` (``(1, *)`` when the output is one number for the batch), or a matrix
-            ``(B, M)``; with their standard errors in the same form, if asked for.
+            Attributions in the structure of ``inputs`` (``(1, *)`` when the output is one number for the batch), or a
+            matrix ``(B, M)``; with their standard errors in the same form, if asked for.
 
         Raises:
             OutputError: when the output is neither one number per example nor one for the batch.
@@ -133,8 +137,8 @@ class KernelShap(Lime):
             ours = sampling == "leverage" and adjusted and source is None and tol is None and max_evals is None
             if not ours or stopping.samples is None or return_std_error:
                 message = (
-                    "This KernelShap has its own samples, weights or interpretable model: it takes a number of samples, and "
-                    "none of sampling, adjusted, generator, seed, tol, max_evals, return_std_error."
+                    "This KernelShap has its own samples, weights or interpretable model: it takes a number of "
+                    "samples, and none of sampling, adjusted, generator, seed, tol, max_evals, return_std_error."
                 )
                 raise InputError(message)
             players = setting.masks(feature_mask).players

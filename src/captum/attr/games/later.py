@@ -84,8 +84,8 @@ class _LaterGame:
         lead = self._game.shape
         if shape != (lead if count == 1 else (count * lead[0], *lead[1:]) if lead else None):
             message = (
-                f"perturbations_per_eval > 1 needs an output that grows with the batch: it is {lead} for one perturbation "
-                f"and {shape} for {count}. Use perturbations_per_eval=1."
+                f"perturbations_per_eval > 1 needs an output that grows with the batch: it is {lead} for one "
+                f"perturbation and {shape} for {count}. Use perturbations_per_eval=1."
             )
             raise InputError(message)
         return values.to("cpu", torch.float64).reshape(count, -1)

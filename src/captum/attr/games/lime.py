@@ -80,7 +80,9 @@ def construct_feature_mask(feature_mask: Any, formatted_inputs: tuple[Tensor, ..
 
 
 class Lime(LimeBase):
-    r"""LIME: :math:`\min_c \sum_s w_s (F(x_s) - b - z_s \cdot c)^2 + \alpha \lVert c \rVert_1` over random coalitions ``z_s``.
+    r"""LIME.
+
+    :math:`\min_c \sum_s w_s (F(x_s) - b - z_s \cdot c)^2 + \alpha \lVert c \rVert_1` over random coalitions ``z_s``.
 
     Coefficients ``c`` are the attributions; ``x_s`` keeps the features of ``z_s`` and takes the baseline elsewhere.
 
@@ -137,10 +139,12 @@ class Lime(LimeBase):
 
         Args:
             inputs: tensor ``(B, *)``, tuple, dict or dataclass; examples are explained together, a model each.
-            baselines: None for zeros, numbers, tensors ``(1, *)`` or ``(B, *)``, or a fill of ``captum.attr.games.fills``.
+            baselines: None for zeros, numbers, tensors ``(1, *)`` or ``(B, *)``, or a fill of
+                ``captum.attr.games.fills``.
             target: which output is explained; see ``docs/conventions.md``.
             additional_forward_args: constants of the model.
-            feature_mask: integer tensors that broadcast to the inputs; equal ids, also in several tensors, are one feature.
+            feature_mask: integer tensors that broadcast to the inputs; equal ids, also in several tensors, are one
+                feature.
             n_samples: perturbed inputs per example (default 25).
             perturbations_per_eval: perturbed inputs per forward pass; 1 (default) plans it.
             return_input_shape: whether coefficients are spread over the inputs, or returned as a matrix.
@@ -149,8 +153,8 @@ class Lime(LimeBase):
             seed: or a seed for a generator of its own; then all examples share their coalitions.
 
         Returns:
-            Attributions in the structure of ``inputs`` (``(1, *)`` when the output is one number for the batch); or a matrix
-            ``(B, M)``, ids ascending.
+            Attributions in the structure of ``inputs`` (``(1, *)`` when the output is one number for the batch); or a
+            matrix ``(B, M)``, ids ascending.
 
         Raises:
             OutputError: when the output is neither one number per example nor one for the batch.
@@ -188,7 +192,7 @@ class Lime(LimeBase):
         feature_mask: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """:meth:`attribute` with the functions of the user or a subclass, sample by sample; further keywords are theirs."""
+        """:meth:`attribute` with functions of the user or a subclass, sample by sample; further keywords are theirs."""
         n_samples, per_eval = kwargs.pop("n_samples", 25), kwargs.pop("perturbations_per_eval", 1)
         shaped, show = kwargs.pop("return_input_shape", True), kwargs.pop("show_progress", False)
         count = parse_stopping(n_samples, None, None).samples or 1
@@ -317,7 +321,8 @@ def count_models(game: Game, full: Tensor) -> int:
     numbers = full.shape[1]
     if numbers not in (1, game.batch):
         message = (
-            f"Expected one number per example or one for the batch, got an output of shape {game.shape} for {game.batch} "
+            f"Expected one number per example or one for the batch, got an output of shape {game.shape} for "
+            f"{game.batch} "
             "example(s): give a target."
         )
         raise OutputError(message)

@@ -18,7 +18,9 @@ __all__ = ["Occlusion"]
 
 
 class Occlusion(FeatureAblation):
-    r"""Occlusion: :math:`a_e = \operatorname{mean}_{w \ni e} F(x) - F(x \text{ with window } w \text{ at the baseline})`.
+    r"""Occlusion.
+
+    :math:`a_e = \operatorname{mean}_{w \ni e} F(x) - F(x \text{ with window } w \text{ at the baseline})`.
 
     M. Zeiler, R. Fergus, "Visualizing and understanding convolutional networks", 2013, arXiv:1311.2901.
 
@@ -49,19 +51,20 @@ class Occlusion(FeatureAblation):
 
         Args:
             inputs: tensor ``(B, *)``, tuple, dict or dataclass.
-            sliding_window_shapes: window shape without the batch, ``(C, h, w)`` for all channels of an image; a tuple of
-                shapes for several inputs.
+            sliding_window_shapes: window shape without the batch, ``(C, h, w)`` for all channels of an image; a tuple
+                of shapes for several inputs.
             strides: None for 1, an int, a tuple with one per dimension, or a tuple of these for several inputs.
-            baselines: None for zeros, numbers, tensors ``(1, *)`` or ``(B, *)``, or a fill of ``captum.attr.games.fills``.
+            baselines: None for zeros, numbers, tensors ``(1, *)`` or ``(B, *)``, or a fill of
+                ``captum.attr.games.fills``.
             target: which output is explained; see ``docs/conventions.md``.
             additional_forward_args: constants of the model.
             perturbations_per_eval: windows per forward pass; 1 (default) plans it when outputs grow with the batch.
             show_progress: whether to draw a progress bar.
             incremental: compute again only what a window changes, layer after layer, where operators are local
-                (convolution, pooling, element-wise ones): equal up to rounding, and faster for windows that are small in
-                convolutional networks. Where that saves nothing, a warning says why and the usual way is taken.
-                After Nakandala, Kumar, Papakonstantinou, "Incremental and approximate inference for faster occlusion-based
-                deep CNN explanations", SIGMOD 2019.
+                (convolution, pooling, element-wise ones): equal up to rounding, and faster for windows that are small
+                in convolutional networks. Where that saves nothing, a warning says why and the usual way is taken.
+                After Nakandala, Kumar, Papakonstantinou, "Incremental and approximate inference for faster
+                occlusion-based deep CNN explanations", SIGMOD 2019.
 
         Returns:
             Attributions in the structure of ``inputs``; shapes as for :meth:`FeatureAblation.attribute`.

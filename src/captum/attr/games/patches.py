@@ -44,7 +44,7 @@ def patched(
 
 
 def _written(value: Tensor, base: Tensor, count: int, places: tuple[Tensor, Tensor]) -> Tensor:
-    """``count`` copies of ``value`` ``(B, *)``, with elements of the base written at the places ``(variant, element)``."""
+    """``count`` copies of ``value`` ``(B, *)`` with elements of the base at the places ``(variant, element)``."""
     width = math.prod(value.shape[1:])
     out = value.detach().expand(count, *value.shape).clone(memory_format=torch.contiguous_format)
     variant, element = (p.to(value.device) for p in places)

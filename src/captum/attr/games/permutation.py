@@ -92,7 +92,8 @@ class FeaturePermutation(FeatureAblation):
 
     Args:
         forward_func: the model or function.
-        perm_func: ``(x, feature_mask) -> x`` with the feature's elements moved between rows; the default permutes at random.
+        perm_func: ``(x, feature_mask) -> x`` with the feature's elements moved between rows; the default permutes at
+            random.
 
     Example:
         >>> import torch
@@ -125,8 +126,8 @@ class FeaturePermutation(FeatureAblation):
             inputs: tensor ``(B, *)`` with B ≥ 2, tuple, dict or dataclass.
             target: which output is explained; see ``docs/conventions.md``.
             additional_forward_args: constants of the model.
-            feature_mask: integer tensors that broadcast to the inputs; equal ids, also in several tensors, are one feature,
-                whose rows move together.
+            feature_mask: integer tensors that broadcast to the inputs; equal ids, also in several tensors, are one
+                feature, whose rows move together.
             perturbations_per_eval: features per forward pass; 1 (default) plans it.
             show_progress: whether to draw a progress bar.
             generator: source of randomness; None draws from torch's global one, ``torch.randperm(B)`` per feature.

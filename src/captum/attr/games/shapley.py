@@ -54,11 +54,12 @@ class _Games(PerturbationAttribution):
 class ShapleyValueSampling(_Games):
     r"""Shapley values by sampling: mean contribution of a feature when features join in random order.
 
-    :math:`\varphi_i = \mathbb{E}_\pi [F(x_{\pi \le i}) - F(x_{\pi < i})]`, absent features at the baseline. Each order sums to
-    ``F(x) − F(x')``.
+    :math:`\varphi_i = \mathbb{E}_\pi [F(x_{\pi \le i}) - F(x_{\pi < i})]`, absent features at the baseline. Each order
+    sums to ``F(x) − F(x')``.
 
-    J. Castro, D. Gómez, J. Tejada, "Polynomial calculation of the Shapley value based on sampling", 2009. Antithetic pairs:
-    R. Mitchell, J. Cooper, E. Frank, G. Holmes, "Sampling permutations for Shapley value estimation", 2022, arXiv:2104.12199.
+    J. Castro, D. Gómez, J. Tejada, "Polynomial calculation of the Shapley value based on sampling", 2009. Antithetic
+    pairs: R. Mitchell, J. Cooper, E. Frank, G. Holmes, "Sampling permutations for Shapley value estimation", 2022,
+    arXiv:2104.12199.
 
     Args:
         forward_func: the model or function.
@@ -93,24 +94,28 @@ class ShapleyValueSampling(_Games):
 
         Args:
             inputs: tensor ``(B, *)``, tuple, dict or dataclass.
-            baselines: None for zeros, numbers, tensors ``(1, *)`` or ``(B, *)``, or a fill of ``captum.attr.games.fills``.
+            baselines: None for zeros, numbers, tensors ``(1, *)`` or ``(B, *)``, or a fill of
+                ``captum.attr.games.fills``.
             target: which output is explained; see ``docs/conventions.md``.
             additional_forward_args: constants of the model.
-            feature_mask: integer tensors that broadcast to the inputs; equal ids, also in several tensors, are one feature.
+            feature_mask: integer tensors that broadcast to the inputs; equal ids, also in several tensors, are one
+                feature.
             n_samples: number of orders (default 25), or ``"auto"`` to draw until ``tol`` is met.
             perturbations_per_eval: coalitions per forward pass; 1 (default) plans it when outputs grow with the batch.
             show_progress: whether to draw a progress bar.
-            antithetic: follow each order by its reverse, which halves the variance or better at the same cost. None (default)
-                does so unless orders come from torch's global stream, one ``torch.randperm(M)`` each, as published numbers do.
+            antithetic: follow each order by its reverse, which halves the variance or better at the same cost. None
+                (default) does so unless orders come from torch's global stream, one ``torch.randperm(M)`` each, as
+                published numbers do.
             generator: source of randomness; None draws from torch's global one.
             seed: or a seed for a generator of its own.
-            tol: relative error to reach: ‖standard errors‖ ≤ tol · ‖values‖ for every output (default 0.02 for ``"auto"``).
+            tol: relative error to reach: ‖standard errors‖ ≤ tol · ‖values‖ for every output (default 0.02 for
+                ``"auto"``).
             max_evals: most coalitions to evaluate (16384 for ``"auto"``).
             return_std_error: whether to return standard errors too.
 
         Returns:
-            Attributions in the structure of ``inputs``, in score units: the shape of the output (``(1,)`` for a number per
-            batch) followed by that of one example; with their standard errors in the same form, if asked for.
+            Attributions in the structure of ``inputs``, in score units: the shape of the output (``(1,)`` for a number
+            per batch) followed by that of one example; with their standard errors in the same form, if asked for.
 
         Raises:
             InputError: when arguments do not fit.
@@ -149,7 +154,8 @@ class ShapleyValueSampling(_Games):
 class ShapleyValues(ShapleyValueSampling):
     r"""Exact Shapley values from all ``2**M`` coalitions of ``M`` features.
 
-    :math:`\varphi_i = \sum_{S \not\ni i} \frac{|S|!\,(M-|S|-1)!}{M!} [F(x_{S \cup i}) - F(x_S)]`, absent features at the baseline.
+    :math:`\varphi_i = \sum_{S \not\ni i} \frac{|S|!\,(M-|S|-1)!}{M!} [F(x_{S \cup i}) - F(x_S)]`, absent features at
+    the baseline.
 
     L. Shapley, "A value for n-person games", 1953.
 
@@ -219,8 +225,8 @@ def check_cost(players: int) -> None:
     """Refuse, or warn of, exact values that cost too much; called by what the user calls."""
     if players > 30:
         message = (
-            f"Exact Shapley values of {players} features need 2**{players} evaluations: group features with feature_mask, or "
-            "use KernelShap or ShapleyValueSampling."
+            f"Exact Shapley values of {players} features need 2**{players} evaluations: group features with "
+            "feature_mask, or use KernelShap or ShapleyValueSampling."
         )
         raise InputError(message)
     if players > MANY:

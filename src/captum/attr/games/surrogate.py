@@ -53,7 +53,7 @@ class _Whole(ConstantReady):
 
 
 def fit_model(model: Any, samples: Tensor, scores: Tensor, weights: Tensor) -> Any:
-    """Fit an interpretable model to samples ``(K, M)``, scores ``(K,)`` and weights ``(K,)``; its representation, any form.
+    """Fit an interpretable model to samples ``(K, M)``, scores ``(K,)`` and weights ``(K,)``: its representation.
 
     The global stream is as before; :func:`spend_fit` moves it on.
     """
@@ -144,7 +144,8 @@ class LimeBase(PerturbationAttribution):
             target: which output is explained; see ``docs/conventions.md``.
             additional_forward_args: constants of the model.
             n_samples: number of perturbed inputs (default 50).
-            perturbations_per_eval: perturbed inputs per forward pass; 1 (default) plans it when outputs grow with the batch.
+            perturbations_per_eval: perturbed inputs per forward pass; 1 (default) plans it when outputs grow with the
+                batch.
             show_progress: whether to draw a progress bar.
             kwargs: passed on to the user's functions.
 

@@ -114,8 +114,8 @@ def _per_tensor(shapes: Any, tensors: tuple[Tensor, ...], name: str) -> list[tup
         window, feature = tuple(entry), tuple(tensor.shape[1:])
         if len(window) != len(feature) or any(not 1 <= w <= s for w, s in zip(window, feature, strict=True)):
             message = (
-                f"Expected a window with one size per dim of {feature} (without the batch), each from 1 to the size of the "
-                f"input; got {window}."
+                f"Expected a window with one size per dim of {feature} (without the batch), each from 1 to the size of "
+                f"the input; got {window}."
             )
             raise InputError(message)
         out.append(window)
@@ -132,8 +132,8 @@ def _as_stride(stride: Any, window: tuple[int, ...], tensor: Tensor, number: int
         raise InputError(message)
     if any(s > w and w < size for s, w, size in zip(steps, window, feature, strict=True)):
         message = (
-            f"The stride {tuple(steps)} is larger than the window {window} in a dim of {feature} that the window does not "
-            "cover: elements would be skipped. Use a smaller stride or a larger window."
+            f"The stride {tuple(steps)} is larger than the window {window} in a dim of {feature} that the window does "
+            "not cover: elements would be skipped. Use a smaller stride or a larger window."
         )
         raise InputError(message)
     return tuple(steps)

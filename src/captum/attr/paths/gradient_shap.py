@@ -135,7 +135,9 @@ class _Expectation:
 
 
 class GradientShap(GradientAttribution):
-    r"""Expected gradients: :math:`a = \mathbb E_{b,u,\varepsilon}[(\tilde x - b) \odot \partial F / \partial x\,(b + u(\tilde x - b))]`.
+    r"""Expected gradients.
+
+    :math:`a = \mathbb E_{b,u,\varepsilon}[(\tilde x - b) \odot \partial F / \partial x\,(b + u(\tilde x - b))]`.
 
     ``x̃ = x + ε`` with ``ε ~ N(0, stdev²)``, ``b`` a random baseline, ``u ~ U(0, 1)``.
 
@@ -215,7 +217,9 @@ class GradientShap(GradientAttribution):
 
 
 class LayerGradientShap(LayerAttribution, GradientAttribution):
-    r"""Expected gradients of a layer: :math:`a = \mathbb E[(y(\tilde x) - y(b)) \odot \partial F / \partial y]`, the path in input space.
+    r"""Expected gradients of a layer.
+
+    :math:`a = \mathbb E[(y(\tilde x) - y(b)) \odot \partial F / \partial y]`, the path in input space.
 
     S. Lundberg, S.-I. Lee, 2017, arXiv:1705.07874.
 

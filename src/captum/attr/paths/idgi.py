@@ -29,10 +29,13 @@ def directions(grads: Tensors) -> Tensors:
 
 
 class IDGI(GradientAttribution):
-    r"""Important direction gradient integration: :math:`a = \sum_k \frac{g_k \odot g_k}{\|g_k\|^2}\,(F(x_{k+1}) - F(x_k))`.
+    r"""Important direction gradient integration.
 
-    ``x_k`` are ``n_steps + 1`` even points from baseline to input and ``g_k`` the gradients there. Noise that does not move
-    the score between two points gets nothing, and the attributions sum to ``F(x) − F(x')`` but for steps of zero gradient.
+    :math:`a = \sum_k \frac{g_k \odot g_k}{\|g_k\|^2}\,(F(x_{k+1}) - F(x_k))`.
+
+    ``x_k`` are ``n_steps + 1`` even points from baseline to input and ``g_k`` the gradients there. Noise that does not
+    move the score between two points gets nothing, and the attributions sum to ``F(x) − F(x')`` but for steps of zero
+    gradient.
 
     R. Yang, B. Wang, M. Bilgic, "IDGI: a framework to eliminate explanation noise from integrated gradients", 2023,
     arXiv:2303.14242.

@@ -1,4 +1,4 @@
-"""One random point on the path from baseline to input: the building block of expected gradients, as classes of its own."""
+"""One random point on the path from baseline to input: the building block of expected gradients, in classes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def _gap(function: AtInputs, attributions: Tensors, start: Tensors) -> Tensor:
 
 
 class InputBaselineXGradient(GradientAttribution):
-    r"""Gradient at a random point of the path: :math:`a = (x - x') \odot \partial F / \partial x\,(x' + u (x - x'))`, ``u ~ U(0, 1)``.
+    r"""Gradient at a random point of the path.
+
+    :math:`a = (x - x') \odot \partial F / \partial x\,(x' + u (x - x'))`, ``u ~ U(0, 1)``.
 
     Args:
         forward_func: the model or function.

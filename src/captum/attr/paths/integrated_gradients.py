@@ -52,7 +52,9 @@ class _Integration:
 
 
 class IntegratedGradients(GradientAttribution):
-    r"""Integrated gradients: :math:`a = (x - x') \odot \int_0^1 \partial F(x' + \alpha (x - x')) / \partial x\, d\alpha`.
+    r"""Integrated gradients.
+
+    :math:`a = (x - x') \odot \int_0^1 \partial F(x' + \alpha (x - x')) / \partial x\, d\alpha`.
 
     The attributions of a row sum to ``F(x) − F(x')`` (completeness) up to the error of the quadrature.
 
@@ -209,8 +211,8 @@ class LayerIntegratedGradients(LayerAttribution, GradientAttribution):
 
         Returns:
             Attributions shaped like the layer's value: a tensor, a tuple, or a list for a list of layers; with the
-            delta ``(B,)`` over all layers if asked for: ``Σ a − (F(x) − F(x'))`` with the model's own scores, so that it
-            also shows what flows around the layers.
+            delta ``(B,)`` over all layers if asked for: ``Σ a − (F(x) − F(x'))`` with the model's own scores, so that
+            it also shows what flows around the layers.
 
         Raises:
             LayerError: when a layer is not reached.
