@@ -148,6 +148,7 @@ class Contrast:
         """Attributions of the pairs of a chunk, and how far they are from completeness."""
         points = tuple(chunk.rows.pick(v if self.create_graph else v.detach()) for v in self.function.values)
         done, parts = self.comparison.run(self.function, points, twins, chunk, self.layers, self.create_graph)
+        self._require_rows(parts, chunk)
         gap = completeness_gap(parts, done.scores, done.twin_scores).detach()
         if done.covers:
             self._measure(gap, parts, done)
@@ -187,7 +188,8 @@ class Contrast:
             if len(part) != chunk.count:
                 message = (
                     f"Expected attributions with {chunk.count} rows in dim 0, got {describe(part)}. A layer must keep the "
-                    "batch in dim 0, and custom_attribution_func must return one tensor per input."
+                    "batch in dim 0 of all its tensors: choose one inside it. And custom_attribution_func must return one "
+                    "tensor per input."
                 )
                 raise InputError(message)
 

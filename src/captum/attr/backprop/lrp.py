@@ -20,7 +20,7 @@ from captum.attr.backprop.contrast import warn_of_training
 from captum.attr.backprop.relevance_flow import RelevanceFlow, to_stdout
 from captum.attr.backprop.relevance_rules import EpsilonRule, PropagationRule
 from captum.attr.base import GradientAttribution, LayerAttribution, default_gradients
-from captum.errors import InputTypeError
+from captum.errors import InputError, InputTypeError
 from captum.log import log_usage
 
 __all__ = ["LRP", "SUPPORTED_LAYERS_WITH_RULES", "SUPPORTED_NON_LINEAR_LAYERS", "LayerLRP"]
@@ -112,6 +112,10 @@ class LRP(GradientAttribution):
             Tensor ``(B,)``.
         """
         tensors = parse_inputs(attributions).tensors
+        if len({len(t) for t in tensors}) > 1:
+            shapes = [tuple(t.shape) for t in tensors]
+            message = f"Expected attributions with the same rows in dim 0, got shapes {shapes}: choose a module inside the layer."
+            raise InputError(message)
         sums = torch.stack([t.reshape(len(t), -1).sum(1) for t in tensors]).sum(0)
         return output.reshape(len(sums), -1).sum(1) - sums
 

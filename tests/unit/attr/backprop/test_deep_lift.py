@@ -7,7 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum.attr import DeepLift, DeepLiftShap, LayerDeepLift, LayerDeepLiftShap, NeuronDeepLift, NeuronDeepLiftShap
+from captum.attr import (
+    DeepLift,
+    DeepLiftShap,
+    LayerDeepLift,
+    LayerDeepLiftShap,
+    LayerLRP,
+    NeuronDeepLift,
+    NeuronDeepLiftShap,
+)
 from captum.errors import BaselineError, CaptumWarning, InputError, InputTypeError
 from tests.models import model_named
 from tests.subjects import subject
@@ -284,3 +292,33 @@ def test_settings_of_layers_are_kept() -> None:
     assert not layer.multiplies_by_inputs
     assert layer.eps == 1e-3
     assert layer._comparison.rule == "reveal_cancel"
+
+
+class WithBias(nn.Module):
+    """A layer that gives a tensor without rows beside its value, as position biases of T5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.inside(x), self.inside.bias[None]
+
+
+class UsesBias(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = WithBias()
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, bias = self.layer(x)
+        return (value * bias).tanh().sum(1)
+
+
+def test_a_layer_with_tensors_of_other_rows_is_refused() -> None:
+    model, x = UsesBias(), torch.randn(2, 3)
+    with pytest.raises(InputError, match="choose one inside it"):
+        LayerDeepLift(model, model.layer).attribute(x)
+    with pytest.raises(InputError, match="choose a module inside"):
+        LayerLRP(model, model.layer).attribute(x, return_convergence_delta=True)
+    assert LayerDeepLift(model, model.layer.inside).attribute(x).shape == (2, 3)
