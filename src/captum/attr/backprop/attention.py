@@ -196,7 +196,7 @@ def _any_score(output: Any, rows: int) -> Tensor:
 
 
 class AttentionRelevance(_AttentionMethod):
-    r"""Gradient × attention.
+    r"""Gradient × attention, layer by layer.
 
     :math:`R \leftarrow R + \overline{\max(\nabla A_l \odot A_l, 0)}\, R`, starting from R = I.
 

@@ -80,7 +80,7 @@ def construct_feature_mask(feature_mask: Any, formatted_inputs: tuple[Tensor, ..
 
 
 class Lime(LimeBase):
-    r"""LIME.
+    r"""LIME: the weights of a sparse linear model around the input.
 
     :math:`\min_c \sum_s w_s (F(x_s) - b - z_s \cdot c)^2 + \alpha \lVert c \rVert_1` over random coalitions ``z_s``.
 

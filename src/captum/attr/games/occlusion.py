@@ -18,7 +18,7 @@ __all__ = ["Occlusion"]
 
 
 class Occlusion(FeatureAblation):
-    r"""Occlusion.
+    r"""Occlusion: what the score loses when a window over an element is hidden, averaged over windows.
 
     :math:`a_e = \operatorname{mean}_{w \ni e} F(x) - F(x \text{ with window } w \text{ at the baseline})`.
 

@@ -52,7 +52,7 @@ class _Integration:
 
 
 class IntegratedGradients(GradientAttribution):
-    r"""Integrated gradients.
+    r"""Integrated gradients: the mean gradient on the straight path from the baseline, times the way.
 
     :math:`a = (x - x') \odot \int_0^1 \partial F(x' + \alpha (x - x')) / \partial x\, d\alpha`.
 
