@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.bench import loops, nets
 from benchmarks.bench.accuracy import kernel_shap_error
-from benchmarks.bench.task import OURS, PEER, Contender, Task, Work, accurate, faster, near_bare
+from benchmarks.bench.task import OURS, PEER, Contender, Prepare, Task, Work, accurate, faster, near_bare
 
 TARGET = 285
 
@@ -59,16 +59,33 @@ def _sampling(attr: Any, who: Contender) -> Work:
     return run
 
 
+def _sampling_bare(_: Any, who: Contender) -> Work:
+    """As many rows where features are switched off: 25 orders of 29 steps, their ends, and the input itself."""
+    model, x = _tabular(64)
+    share = int(who.variant) // len(x)
+
+    def run() -> object:
+        torch.manual_seed(0)
+        on = torch.bernoulli(torch.full((25 * 29 + 3, 1, 30), 0.5))
+        with torch.inference_mode():
+            return torch.cat([model((part * x).flatten(0, 1))[:, 1] for part in on.split(share)])
+
+    return run
+
+
 def _exact(attr: Any, who: Contender) -> Work:
     model, x = nets.seeded(lambda: nets.perceptron(8, 32, 3)), nets.draw(1, 8)
     explainer = attr.ShapleyValues(model)
     return lambda: explainer.attribute(x, target=1, **_packed(who.variant))
 
 
-def _ablation(attr: Any, who: Contender) -> Work:
-    model, x = nets.seeded(lambda: nets.perceptron(500, 64, 3)), nets.draw(4, 500)
-    explainer = attr.FeatureAblation(model)
-    return lambda: explainer.attribute(x, target=1, **_packed(who.variant))
+def _ablation(rows: int) -> Prepare:
+    def prepare(attr: Any, who: Contender) -> Work:
+        model, x = nets.seeded(lambda: nets.perceptron(500, 64, 3)), nets.draw(rows, 500)
+        explainer = attr.FeatureAblation(model)
+        return lambda: explainer.attribute(x, target=1, **_packed(who.variant))
+
+    return prepare
 
 
 def _superpixels() -> torch.Tensor:
@@ -138,8 +155,10 @@ GAME_TASKS = (
         "ShapleyValueSampling, the same net, 64 rows, 25 permutations",
         _sampling,
         ("ShapleyValueSampling",),
-        (faster(8), faster(2, "upstream:best")),
+        (faster(8), faster(2, "upstream:best"), near_bare(1.1)),
         upstream=("6", "15", "30"),
+        bare=_sampling_bare,
+        bare_variants=("1024", "4096", "16384"),
         agree=None,
     ),
     Task(
@@ -151,12 +170,15 @@ GAME_TASKS = (
         upstream=("8",),
         repeats=2,
     ),
-    Task(
-        "feature_ablation",
-        "FeatureAblation, 500 features, perceptron",
-        _ablation,
-        ("FeatureAblation",),
-        (faster(20),),
+    *(
+        Task(
+            f"feature_ablation_{rows}",
+            f"FeatureAblation, 500 features, perceptron, {rows} row{'s' * (rows > 1)}",
+            _ablation(rows),
+            ("FeatureAblation",),
+            (faster(20),),
+        )
+        for rows in (1, 4, 8)
     ),
     Task(
         "lime",

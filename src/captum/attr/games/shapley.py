@@ -110,7 +110,7 @@ class ShapleyValueSampling(_Games):
             seed: or a seed for a generator of its own.
             tol: relative error to reach: ‖standard errors‖ ≤ tol · ‖values‖ for every output (default 0.02 for
                 ``"auto"``).
-            max_evals: most coalitions to evaluate (16384 for ``"auto"``).
+            max_evals: most coalitions to evaluate (16384 for ``"auto"``); one order is followed in any case.
             return_std_error: whether to return standard errors too.
 
         Returns:
@@ -288,7 +288,7 @@ class OwenValues(_Games):
             generator: source of randomness; None draws from torch's global one.
             seed: or a seed for a generator of its own.
             tol: relative error to reach.
-            max_evals: most coalitions to evaluate.
+            max_evals: most coalitions to evaluate; one order is followed in any case.
             return_std_error: whether to return standard errors too; zero for exact values.
 
         Returns:

@@ -258,19 +258,28 @@ def test_auto_stops_when_the_error_is_small_enough():
     assert few.evaluations <= 500
 
 
-@pytest.mark.parametrize("kind", ["regression", "plain", "orders"])
+GROUPS = [[0, 1, 2], [3, [4, 5], 6], 7, 8]
+BODIES = {
+    "regression": lambda source: paired_regression(9, fixed(128), "leverage", source, True, True),
+    "kernel": lambda source: paired_regression(9, fixed(128), "kernel", source, True, True),
+    "plain": lambda source: paired_regression(9, fixed(128), "leverage", source, False, True),
+    "orders": lambda source: random_orders(9, seeded_orders(9, source), fixed(60), True),
+    "unpaired orders": lambda source: random_orders(9, seeded_orders(9, source), fixed(60), False),
+    "groups": lambda source: random_orders(9, hierarchical_orders(GROUPS, source), fixed(120), True),
+}
+
+
+@pytest.mark.parametrize("kind", BODIES)
 def test_intervals_cover(kind):
     """Of 200 seeded runs at 95 %, at least 93 % of the values lie within 1.96 standard errors."""
+    games = [network(9, seed, "relu") for seed in range(10)]
+    exact = [
+        play(exact_owen(OwenPlan(GROUPS, 9)) if kind == "groups" else exact_shapley(9), game).values for game in games
+    ]
     inside, count = 0.0, 0
     for seed in range(200):
-        game = network(9, seed % 10, "relu")
-        exact = play(exact_shapley(9), game).values
-        if kind == "orders":
-            body = random_orders(9, seeded_orders(9, generator(seed)), fixed(60), True)
-        else:
-            body = paired_regression(9, fixed(128), "leverage", generator(seed), kind == "regression", True)
-        found = play(body, game)
-        inside += float(((found.values - exact).abs() <= 1.96 * found.errors).double().sum())
+        found = play(BODIES[kind](generator(seed)), games[seed % 10])
+        inside += float(((found.values - exact[seed % 10]).abs() <= 1.96 * found.errors).double().sum())
         count += 9
     assert inside / count >= 0.93
 
