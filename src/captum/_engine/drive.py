@@ -13,9 +13,10 @@ from torch import Tensor
 from captum._engine.derivative import differentiate, leaf
 from captum._engine.draws import Samples, Source
 from captum._engine.layout import Layout, shared_layout
+from captum._engine.line import MOST_ELEMENTS, Line, points_on_path
 from captum._engine.lookups import Lookup, Replace, Watch
 from captum._engine.place import Layers, Neuron
-from captum._engine.rows import Rows
+from captum._engine.rows import Chunk, Rows
 from captum._engine.score import Score
 from captum._engine.sweep import Plan, parameter_count
 from captum._engine.values import Inputs, parse_baselines, parse_distribution
@@ -46,6 +47,7 @@ class Function(ABC):
     names: tuple[str, ...] = ()
     gradient_func: GradientFunction | None = None
     layout: Layout | None = None
+    _line: Line | None = None
 
     @property
     def batch(self) -> int:
@@ -104,6 +106,23 @@ class Function(ABC):
         """``body(points)``, with images in the memory format that is faster."""
         keeps = any(p.requires_grad for p in points)
         return body(points) if self.layout is None or keeps else self.layout.run(points, body)
+
+    def run_on_path(
+        self,
+        ends: tuple[tuple[Tensor, ...], tuple[Tensor, ...]],
+        chunk: Chunk,
+        nodes: Tensor,
+        body: Callable[[tuple[Tensor, ...]], T],
+    ) -> T:
+        """``body(points)`` at a chunk's points of a path, whose gradients by the points nobody needs."""
+        if self._line is None and chunk.start > 0 and not any(e.requires_grad for e in (*ends[0], *ends[1])):
+            self._line = self.line(*ends)
+        found = [] if self._line is None else self._line.run(chunk, nodes, body)
+        return found[0] if found else self.run_points(points_on_path(*ends, chunk, nodes), body)
+
+    def line(self, *_ends: tuple[Tensor, ...]) -> Line | None:
+        """The straight path between two values of the variable behind the model's first convolution, where it has one."""
+        return None
 
     @contextlib.contextmanager
     def running(self) -> Generator[None]:
@@ -209,6 +228,15 @@ class AtInputs(Function):
             return super().value_and_gradients(points, rows, create_graph=create_graph)
         parent = super().value_and_gradients
         return self.layout.run(points, lambda p: parent(p, rows))
+
+    def line(self, *ends: tuple[Tensor, ...]) -> Line | None:
+        """The path behind the first convolution, when that alone reads the variable."""
+        head = None if self.layout is None else self.layout.head
+        if self.layout is None or head is None or self.lookups or len(self.base) != 1 or self.gradient_func is not None:
+            return None
+        if not isinstance(self.score, Score) or head.elements(ends[1][0].shape) > MOST_ELEMENTS:
+            return None
+        return Line(self.layout, head, self.score, (ends[0][0].detach(), ends[1][0].detach()))
 
     def _by_user(
         self, function: GradientFunction, points: tuple[Tensor, ...], rows: Rows

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from captum._engine.entrance import Entrance, Head
 from captum._engine.strided import FEW_CHANNELS, StridedConvolution, split_phases
 
 _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
@@ -117,13 +118,17 @@ class Convolution:
 class Probe(TorchFunctionMode):
     """Watch one chunk: which convolutions a batch norm follows, and whether the code looks at strides.
 
+    Args:
+        variables: what the chunk differentiates by.
+
     Attributes:
         noticed: whether the code asks how a tensor lies in memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, variables: tuple[Tensor, ...] = ()) -> None:
         super().__init__()
         self.noticed = False
+        self._entrance = Entrance(variables)
         self._convolutions: dict[int, Convolution] = {}
         self._made: dict[int, tuple[weakref.ref[Tensor], Convolution]] = {}
         self._spent: set[int] = set()
@@ -142,9 +147,15 @@ class Probe(TorchFunctionMode):
             for tensor in _tensors((*args, *keywords.values())):
                 self._used(tensor, None)
         out = func(*args, **keywords)
-        if func is torch.conv2d:
-            self._record(_bind(_CONVOLUTION, args, keywords), out)
+        call = _bind(_CONVOLUTION, args, keywords) if func is torch.conv2d else None
+        convolution = None if call is None else self._record(call, out)
+        if not _is_neutral(func):
+            self._entrance.see(func, _tensors((*args, *keywords.values())), out, (convolution, call))
         return out
+
+    def first(self) -> tuple[Convolution, dict[str, Any]] | None:
+        """The convolution that alone reads the variable, and the arguments of its call."""
+        return self._entrance.settled()
 
     def found(self) -> dict[int, Convolution]:
         """The convolutions by the ``id`` of their weight; those whose results somebody still holds stay plain."""
@@ -160,10 +171,10 @@ class Probe(TorchFunctionMode):
         convolution.followed_by(None if id(tensor) in self._spent else norm)
         self._spent.add(id(tensor))
 
-    def _record(self, call: dict[str, Any], out: Tensor) -> None:
+    def _record(self, call: dict[str, Any], out: Tensor) -> Convolution | None:
         weight, bias = call["weight"], call.get("bias")
         if not _is_plain(call["input"], weight) or out.dim() != 4:
-            return
+            return None
         convolution = self._convolutions.setdefault(id(weight), Convolution(weight, bias, _version(weight)))
         if convolution.bias is not bias or convolution.version != _version(weight):
             convolution.plain = True
@@ -172,40 +183,59 @@ class Probe(TorchFunctionMode):
             earlier[1].plain = convolution.plain = True
         self._made[id(out)] = (weakref.ref(out), convolution)
         self._spent.discard(id(out))
+        return convolution
 
 
-class Pending(Tensor):
-    """Stands for the result of a folded convolution on its way to the batch norm; a shape without numbers to read."""
+class Shell(Tensor):
+    """A tensor with a shape and no numbers: whatever operator reads it makes its owner's run void."""
 
-    folded: tuple[Tensor, Norm]
     owner: Folded
-    spent: bool
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
-    @staticmethod
-    def __new__(cls: type[Self], out: Tensor, norm: Norm, owner: Folded) -> Self:
-        """A stand-in for ``out`` until ``norm`` comes."""
+    @classmethod
+    def like(cls, tensor: Tensor, owner: Folded) -> Self:
+        """A shell in the shape of ``tensor``."""
         shell = torch.Tensor._make_wrapper_subclass(
             cls,
-            out.shape,
-            strides=out.stride(),
-            dtype=out.dtype,
-            device=out.device,
-            requires_grad=out.requires_grad,
+            tensor.shape,
+            strides=tensor.stride(),
+            dtype=tensor.dtype,
+            device=torch.device("cpu"),
+            requires_grad=tensor.requires_grad,
         )
-        shell.folded, shell.owner, shell.spent = (out, norm), owner, False
+        shell.owner = owner
         return shell
 
     @classmethod
     def __torch_dispatch__(
         cls, func: Call, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Some operator wants the numbers, whoever called it: they are not the convolution's own."""
+        """Some operator wants the numbers, whoever called it."""
         for tensor in _tensors((*args, *(kwargs or {}).values())):
-            if isinstance(tensor, Pending):
+            if isinstance(tensor, Shell):
                 tensor.owner.diverged = True
         raise Diverged
+
+
+class Pending(Shell):
+    """The result of a folded convolution on its way to the batch norm."""
+
+    folded: tuple[Tensor, Norm]
+    spent: bool
+
+
+class Image(Shell):
+    """The model's input on its way to the first convolution, whose result is at hand; copies are shells too."""
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Call, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Copy the shell; refuse everything else."""
+        if func in (torch.ops.aten.detach.default, torch.ops.aten.clone.default) and isinstance(args[0], Image):
+            return cls.like(args[0], args[0].owner)
+        return super().__torch_dispatch__(func, types, args, kwargs)
 
 
 class Folded(TorchFunctionMode):
@@ -213,15 +243,17 @@ class Folded(TorchFunctionMode):
 
     Args:
         convolutions: what a :class:`Probe` found.
+        first: the convolution that reads an :class:`Image`, and its result.
 
     Attributes:
         diverged: whether the model did something else than before, so that the chunk does not count.
     """
 
-    def __init__(self, convolutions: dict[int, Convolution]) -> None:
+    def __init__(self, convolutions: dict[int, Convolution], first: tuple[Head, Tensor] | None = None) -> None:
         super().__init__()
         self.diverged = False
         self._convolutions = convolutions
+        self._first = first
         self._pending: list[weakref.ref[Tensor]] = []
 
     def __torch_function__(
@@ -246,14 +278,24 @@ class Folded(TorchFunctionMode):
     def _convolve(self, func: Call, args: Sequence[Any], keywords: dict[str, Any]) -> Tensor:
         call = _bind(_CONVOLUTION, args, keywords)
         known = self._convolutions.get(id(call["weight"]))
+        if isinstance(call["input"], Image):
+            if self._first is None or known is None or not self._first[0].matches(known, call):
+                self._diverge()
+            mapped = self._first[1]
+            if torch.is_grad_enabled() and call["input"].requires_grad and not mapped.requires_grad:
+                mapped = mapped.detach().requires_grad_()
+            return self._passed_on(known, mapped.clone() if mapped.requires_grad else mapped)
         if known is None or not _is_plain(call["input"], call["weight"]) or known.bias is not call.get("bias"):
             return func(*args, **keywords)
         if known.version != _version(known.weight):
             self._diverge()
-        out = _run(known, call)
+        return self._passed_on(known, _run(known, call))
+
+    def _passed_on(self, known: Convolution, out: Tensor) -> Tensor:
         if not known.folds or known.norm is None:
             return out
-        pending = Pending(out, known.norm, self)
+        pending = Pending.like(out, self)
+        pending.folded, pending.spent = (out, known.norm), False
         self._pending.append(weakref.ref(pending))
         return pending
 

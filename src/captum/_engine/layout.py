@@ -10,7 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from captum._engine.folding import Convolution, Folded, Probe
+from captum._engine.entrance import Head
+from captum._engine.folding import Convolution, Folded, Image, Probe
 
 T = TypeVar("T")
 Body = Callable[[tuple[Tensor, ...]], T]
@@ -29,6 +30,9 @@ class Layout:
     Args:
         modules: the modules of the model.
         least: fewest pixels per side of what counts as an image.
+
+    Attributes:
+        head: the model's first convolution when it alone reads the images; known after the first chunk.
     """
 
     def __init__(self, modules: list[nn.Module], least: int = 16) -> None:
@@ -36,6 +40,7 @@ class Layout:
         self.on = any(m.groups == 1 and m.in_channels >= 16 for m in convolutions)
         self._least = least
         self._convolutions: dict[int, Convolution] | None = None
+        self.head: Head | None = None
 
     def suits(self, tensors: tuple[Tensor, ...]) -> bool:
         """Tell whether these tensors are images in single precision on a CPU."""
@@ -48,22 +53,35 @@ class Layout:
         turned = tuple(t.contiguous(memory_format=torch.channels_last) if self._is_image(t) else t for t in tensors)
         if self._convolutions is None:
             return self._first(tensors, turned, body)
-        if not self._convolutions:
-            return body(turned)
-        mode = Folded(self._convolutions)
+        results = self._folded(Folded(self._convolutions), body, turned) if self._convolutions else []
+        if not results:
+            self._convolutions, self.head = {}, None
+        return results[0] if results else body(turned)
+
+    def run_behind_head(self, mapped: Tensor, shape: tuple[int, ...], body: Body[T]) -> list[T]:
+        """``body(images)`` for images of ``shape`` that the head maps to ``mapped``; nothing if the model reads the images."""
+        if self.head is None or not self._convolutions:
+            return []
+        mode = Folded(self._convolutions, (self.head, mapped))
+        images = torch.empty(shape, dtype=mapped.dtype, device="meta", memory_format=torch.channels_last)
+        results = self._folded(mode, body, (Image.like(images, mode),))
+        if not results:
+            self.head = None
+        return results
+
+    def _folded(self, mode: Folded, body: Body[T], tensors: tuple[Tensor, ...]) -> list[T]:
+        """The result of ``body`` in the mode, or nothing when the model did otherwise than in the first chunk."""
         try:
             with mode:
-                value = body(turned)
-            if mode.settled():
-                return value
+                value = body(tensors)
         except BaseException:
             if not mode.diverged:
                 raise
-        self._convolutions = {}
-        return body(turned)
+            return []
+        return [value] if mode.settled() else []
 
     def _first(self, tensors: tuple[Tensor, ...], turned: tuple[Tensor, ...], body: Body[T]) -> T:
-        probe = Probe()
+        probe = Probe(turned)
         try:
             with probe:
                 value = body(turned)
@@ -75,7 +93,9 @@ class Layout:
         if probe.noticed:
             self.on = False
             return body(tensors)
-        self._convolutions = probe.found()
+        first, self._convolutions = probe.first(), probe.found()
+        head = None if first is None else Head(*first)
+        self.head = head if head is not None and head.reversible else None
         return value
 
     def _is_image(self, tensor: Tensor) -> bool:

@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum._engine.folding import Pending
+from captum._engine.folding import Image, Pending
 from captum._engine.layout import Layout
 from captum._engine.strided import gradient_by_input, split_phases
 from captum.attr import (
     FeatureAblation,
     IntegratedGradients,
+    InternalInfluence,
     LayerConductance,
     LayerIntegratedGradients,
     NoiseTunnel,
@@ -242,6 +243,92 @@ def test_weights_that_change_between_chunks_are_used() -> None:
             torch.testing.assert_close(layout.run((x,), body), net(x), rtol=1e-5, atol=1e-6)
             net.first.weight.mul_(1.5)
             net.norm.running_mean.add_(0.1)
+
+
+def test_behind_the_first_convolution_there_is_no_image() -> None:
+    net, x, kinds = Net(plain), torch.randn(2, 3, SIDE, SIDE), []
+    net.first.register_forward_pre_hook(lambda _m, args: kinds.append(type(args[0])))
+    start = torch.randn(2, 3, SIDE, SIDE)
+    small = IntegratedGradients(net).attribute(x, start, target=1, n_steps=12, internal_batch_size=4)
+    assert kinds == [Tensor] + [Image] * 5
+    whole = IntegratedGradients(net).attribute(x, start, target=1, n_steps=12, internal_batch_size=100)
+    torch.testing.assert_close(small, whole, rtol=1e-4, atol=1e-6 * float(whole.abs().max()))
+
+
+class Reader(nn.Module):
+    """A net whose input is read somewhere else too."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.net = Net(plain)
+        self.how = how
+        self.seen: list[Tensor] = []
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The scores."""
+        if self.how == "mean":
+            return self.net(x) * x.mean((1, 2, 3))[:, None]
+        if self.how == "scaled":
+            return self.net(2 * x)
+        if self.how == "in_place":
+            return self.net(x.mul_(2))
+        if self.how == "twice":
+            return self.net(x) + self.net(x)
+        if self.how == "kept":
+            self.seen.append(x)
+            return self.net(x)
+        if self.how == "scripted":
+            return self.net(x) + _double(x).mean((1, 2, 3))[:, None]
+        self.seen.append(x.detach().clone())
+        late = len(self.seen) > 2
+        return self.net(x) * (x.mean((1, 2, 3))[:, None] if late else 1)
+
+
+@pytest.mark.parametrize("how", ["mean", "scaled", "in_place", "twice", "kept", "scripted", "later"])
+def test_a_model_that_reads_its_input_elsewhere_is_right(how: str) -> None:
+    model, x = Reader(how), torch.randn(1, 3, SIDE, SIDE)
+    steps = 12
+    nodes = (torch.arange(steps) + 0.5) / steps
+    points = (x * nodes[:, None, None, None]).requires_grad_()
+    parts = [torch.autograd.grad(model(p.clone())[:, 1].sum(), p)[0] for p in points.split(2)]
+    want = x * torch.cat(parts).mean(0, keepdim=True)
+    model.seen.clear()
+    got = IntegratedGradients(model).attribute(
+        x, target=1, n_steps=steps, method="riemann_middle", internal_batch_size=2
+    )
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6 * float(want.abs().max()))
+    assert not any(isinstance(t, Image) for t in model.seen)
+
+
+class Skip(nn.Module):
+    """A layer whose input is read by a skip connection too, behind the first convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.block = nn.Conv2d(16, 16, 3, padding=1)
+        self.head = nn.Linear(16, 3)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The scores."""
+        y = torch.tanh(self.first(x))
+        return self.head((y + torch.sin(self.block(y))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("to_input", [False, True])
+@pytest.mark.parametrize("layer", ["first", "block"])
+@pytest.mark.parametrize("method", [LayerConductance, InternalInfluence])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_layers_behind_the_first_convolution(method: Any, layer: str, to_input: bool, frozen: bool) -> None:
+    net, x = Skip(), torch.randn(2, 3, SIDE, SIDE)
+    net.requires_grad_(not frozen)
+    explain = method(net, net.get_submodule(layer)).attribute
+    small = explain(x, target=1, n_steps=9, internal_batch_size=2, attribute_to_layer_input=to_input)
+    whole = explain(x, target=1, n_steps=9, internal_batch_size=100, attribute_to_layer_input=to_input)
+    torch.testing.assert_close(small, whole, rtol=1e-4, atol=1e-6 * float(whole.abs().max()))
 
 
 @pytest.mark.parametrize("stride", [2, 3, 4])

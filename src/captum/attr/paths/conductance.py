@@ -159,8 +159,10 @@ class LayerConductance(LayerAttribution, GradientAttribution):
         function.tune()
 
         def body(chunk: Chunk) -> tuple[Tensors, Tensors]:
-            points = points_on_path(start, end, chunk, nodes)
-            return function.run_points(points, lambda p: gradients_at_layer(function, layers, p, chunk, create_graph))
+            def run(points: Tensors) -> tuple[Tensors, Tensors]:
+                return gradients_at_layer(function, layers, points, chunk, create_graph)
+
+            return function.run_on_path((start, end), chunk, nodes, run)
 
         with function.running():
             sums = _Increments(

@@ -14,7 +14,7 @@ from captum._engine.place import Layers
 from captum._engine.rows import Chunk, fold
 from captum._engine.sweep import Sweep, check_limit
 from captum.attr.base import GradientAttribution, LayerAttribution, wants_graph
-from captum.attr.paths.integral import Tensors, points_on_path, precise
+from captum.attr.paths.integral import Tensors, precise
 from captum.attr.paths.quadrature import nodes_and_weights
 from captum.errors import LayerError
 from captum.log import log_usage
@@ -102,9 +102,8 @@ class InternalInfluence(LayerAttribution, GradientAttribution):
         function.tune()
 
         def body(chunk: Chunk) -> Tensors:
-            points = points_on_path(start, end, chunk, nodes)
-            grads = function.run_points(
-                points, lambda p: gradients_at_layer(function, layers, p, chunk, create_graph)[1]
+            grads = function.run_on_path(
+                (start, end), chunk, nodes, lambda p: gradients_at_layer(function, layers, p, chunk, create_graph)[1]
             )
             return tuple(g.to(precise(g.dtype)) * chunk.of(weights.to(precise(g.dtype)), g) for g in grads)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum._engine.drive import Function
+from captum._engine.line import Line, points_on_path, precise
 from captum._engine.rows import Chunk, fold
 from captum._engine.sweep import Sweep, check_limit
 from captum.attr.base import completeness_gap
@@ -22,22 +23,6 @@ Tensors = tuple[Tensor, ...]
 #: Where ``n_steps="auto"`` starts and stops.
 FIRST_STEPS = 16
 MOST_STEPS = 4096
-
-
-def precise(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of sums: at least single precision."""
-    return torch.promote_types(dtype, torch.float32)
-
-
-def points_on_path(start: Tensors, end: Tensors, chunk: Chunk, nodes: Tensor) -> Tensors:
-    """``start + α (end − start)`` for the pairs of a chunk, in the dtype of ``end``."""
-    out: list[Tensor] = []
-    for a, b in zip(start, end, strict=True):
-        first, last = chunk.rows.spread(a), chunk.rows.spread(b)
-        dtype = precise(b.dtype)
-        point = torch.lerp(first.to(dtype), last.to(dtype), chunk.of(nodes.to(dtype), b))
-        out.append(point.to(b.dtype))
-    return tuple(out)
 
 
 def integrate(
@@ -67,17 +52,62 @@ def integrate(
     nodes, weights = nodes_and_weights(*rule)
     check_limit(limit)
     function.tune()
-
-    def gradients(chunk: Chunk) -> Tensors:
-        points = points_on_path(start, end, chunk, nodes)
-        grads = function.gradients(points, chunk.rows, create_graph=create_graph)
-        return tuple(g.to(precise(g.dtype)) * chunk.of(weights.to(precise(g.dtype)), g) for g in grads)
-
-    totals = [torch.zeros(v.shape, dtype=precise(v.dtype), device=v.device) for v in end]
+    path = _Path(function, (start, end), (nodes, weights), create_graph)
     sweep = Sweep(function.batch, len(nodes), function.plan(limit), label=label)
-    for chunk, grads in sweep.run(gradients):
-        totals = [fold(t, chunk, g) for t, g in zip(totals, grads, strict=True)]
-    return tuple(totals)
+    for chunk, gradients in sweep.run(path.gradients):
+        path.add(chunk, gradients)
+    return path.result()
+
+
+class _Path:
+    """The weighted gradients of one straight path, summed for each example.
+
+    Where the model begins with a convolution, all chunks but the first are taken behind it, see
+    :class:`~captum._engine.entrance.Head`.
+    """
+
+    def __init__(
+        self, function: Function, ends: tuple[Tensors, Tensors], rule: tuple[Tensor, Tensor], create_graph: bool
+    ) -> None:
+        self._function = function
+        self._ends = ends
+        self._nodes, self._weights = rule
+        self._create_graph = create_graph
+        self._behind = False
+        self._line: Line | None = None
+        self._totals = [torch.zeros(v.shape, dtype=precise(v.dtype), device=v.device) for v in ends[1]]
+        self._total: Tensor | None = None
+
+    def gradients(self, chunk: Chunk) -> Tensors:
+        """Weighted gradients at the points of a chunk, by the variables or by the head's results."""
+        self._behind = False
+        if self._line is None and chunk.start > 0 and not self._create_graph:
+            self._line = self._function.line(*self._ends)
+        if self._line is not None:
+            found = self._line.gradients(chunk, self._nodes)
+            if found is not None:
+                self._behind = True
+                return self._weighed(chunk, (found,))
+        points = points_on_path(*self._ends, chunk, self._nodes)
+        return self._weighed(chunk, self._function.gradients(points, chunk.rows, create_graph=self._create_graph))
+
+    def _weighed(self, chunk: Chunk, grads: Tensors) -> Tensors:
+        return tuple(g.to(precise(g.dtype)) * chunk.of(self._weights.to(precise(g.dtype)), g) for g in grads)
+
+    def add(self, chunk: Chunk, grads: Tensors) -> None:
+        """Take in what :meth:`gradients` gave for this chunk."""
+        if not self._behind:
+            self._totals = [fold(t, chunk, g) for t, g in zip(self._totals, grads, strict=True)]
+            return
+        if self._total is None:
+            self._total = grads[0].new_zeros((self._function.batch, *grads[0].shape[1:]))
+        self._total = fold(self._total, chunk, grads[0])
+
+    def result(self) -> Tensors:
+        """The sums by the variables."""
+        if self._total is not None and self._line is not None:
+            self._totals = [self._totals[0] + self._line.pull(self._total)]
+        return tuple(self._totals)
 
 
 def choose_steps(

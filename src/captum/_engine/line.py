@@ -1,0 +1,77 @@
+"""The straight path between two values of the variable, and the same path behind the model's first convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from captum._engine.derivative import differentiate
+from captum._engine.entrance import Head
+from captum._engine.layout import Layout
+from captum._engine.rows import Chunk
+from captum._engine.score import Score
+
+T = TypeVar("T")
+Tensors = tuple[Tensor, ...]
+
+#: Most elements of the head's results at both ends of the paths, so that they take little memory.
+MOST_ELEMENTS = 2**24
+
+
+def precise(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of sums: at least single precision."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def points_on_path(start: Tensors, end: Tensors, chunk: Chunk, nodes: Tensor) -> Tensors:
+    """``start + α (end − start)`` for the pairs of a chunk, in the dtype of ``end``."""
+    out: list[Tensor] = []
+    for a, b in zip(start, end, strict=True):
+        first, last = chunk.rows.spread(a), chunk.rows.spread(b)
+        dtype = precise(b.dtype)
+        point = torch.lerp(first.to(dtype), last.to(dtype), chunk.of(nodes.to(dtype), b))
+        out.append(point.to(b.dtype))
+    return tuple(out)
+
+
+class Line:
+    """A path seen behind the head: it runs for the two ends, and backwards once for a sum over points.
+
+    Args:
+        layout: the layout that found the head.
+        head: the first convolution.
+        score: the score of the call.
+        ends: start and end of the path, ``(1, C, H, W)`` or ``(B, C, H, W)``.
+    """
+
+    def __init__(self, layout: Layout, head: Head, score: Score, ends: tuple[Tensor, Tensor]) -> None:
+        self._layout = layout
+        self._head = head
+        self._score = score
+        self._shape = ends[1].shape
+        self._start, self._end = head.of(ends[0]), head.of(ends[1])
+
+    def points(self, chunk: Chunk, nodes: Tensor) -> Tensor:
+        """The head's results at the points of a chunk."""
+        return points_on_path((self._start,), (self._end,), chunk, nodes)[0]
+
+    def run(self, chunk: Chunk, nodes: Tensor, body: Callable[[Tensors], T]) -> list[T]:
+        """``body(images)`` at the points of a chunk, for images that only the head may read; nothing if others do."""
+        return self._layout.run_behind_head(self.points(chunk, nodes), (chunk.count, *self._shape[1:]), body)
+
+    def gradients(self, chunk: Chunk, nodes: Tensor) -> Tensor | None:
+        """Gradients of the score by the head's results, or None when the model reads its input otherwise."""
+        with torch.enable_grad():
+            mapped = self.points(chunk, nodes).requires_grad_()
+            shape = (chunk.count, *self._shape[1:])
+            found = self._layout.run_behind_head(
+                mapped, shape, lambda images: differentiate(self._score(images, chunk.rows), (mapped,))[0]
+            )
+        return found[0] if found else None
+
+    def pull(self, total: Tensor) -> Tensor:
+        """Gradients by the variable from a sum of those by the head's results."""
+        return self._head.pull(total, self._shape)
