@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import captum
+from captum._engine.score import read_output
 from captum.attr.explaining import explain
 from captum.attr.explanation import Explanation
 from captum.cli.defaults import photo_defaults
@@ -149,7 +150,7 @@ def carry_out(order: Order, subject: Subject, out: TextIO) -> Outcome:
     index = target_index(order.target, subject, ranked[0], len(ranked))
     target = next(prediction for prediction in predictions if prediction.index == index)
     _say_predictions(predictions[:_TOP], target, subject, out)
-    order.folder.mkdir(parents=True, exist_ok=True)
+    _make(order.folder)
     findings: list[Finding] = []
     with Progress(len(order.requests), out) as progress:
         for one in order.requests:
@@ -167,6 +168,15 @@ def carry_out(order: Order, subject: Subject, out: TextIO) -> Outcome:
     write_page(outcome)
     _say_files(outcome, out)
     return outcome
+
+
+def _make(folder: Path) -> None:
+    """Make the folder of the results, before any work goes into them."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        message = f"--out {folder} cannot be made ({fault.strerror}); name a folder that can be written"
+        raise InputError(message) from fault
 
 
 def _layer(order: Order, subject: Subject) -> str | None:
@@ -188,16 +198,20 @@ def _probabilities(subject: Subject, inputs: Tensor) -> Tensor:
     """What the model says about the photo, ``(classes,)``."""
     with torch.no_grad():
         output: object = subject.model(inputs)
-    logits: object = getattr(output, "logits", output)
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 1:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    logits = read_output(output)
+    if logits.dim() != 2 or len(logits) != 1:
         message = (
-            f"{subject.name} must return one score per class, (1, classes), for {tuple(inputs.shape)}; got {found}"
+            f"{subject.name} must return one score per class, (1, classes), for {tuple(inputs.shape)}; "
+            f"got {tuple(logits.shape)}"
         )
         raise InputError(message)
     row = logits[0].double()
     is_distribution = bool((row >= 0).all()) and abs(float(row.sum()) - 1) < 1e-3 and len(row) > 1
-    return row if is_distribution else row.softmax(0)
+    probabilities = row if is_distribution else row.softmax(0)
+    if bool(probabilities.isnan().any()):
+        message = f"{subject.name} returns scores that are no numbers (NaN); check its weights and its preprocessing"
+        raise InputError(message)
+    return probabilities
 
 
 def _explain(

@@ -44,6 +44,23 @@ def broken():
 def bad_prepare():
     return Left(), lambda photo: photo, None
 
+class Logits(Left):
+    def forward(self, x):
+        return {"logits": super().forward(x), "image": x}
+
+def keyed():
+    return Logits()
+
+class Lost(Left):
+    def forward(self, x):
+        return super().forward(x) * float("nan")
+
+def lost():
+    return Lost()
+
+def maps():
+    return nn.Conv2d(3, 2, 1)
+
 def flat():
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(2)), None, {0: "a", 1: "b"}
 '''

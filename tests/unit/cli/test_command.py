@@ -139,6 +139,8 @@ FACTORIES = {
     "broken": "RuntimeError: no such weights",
     "bad_prepare": "must return a tensor (C, H, W)",
     "absent": "defines no function 'absent'",
+    "lost": "check its weights",
+    "maps": "must return one score per class",
 }
 
 
@@ -159,6 +161,15 @@ def test_a_photo_that_is_none(photo_name: str, words: str, here: Path, capsys: p
 def test_the_output_folder_may_not_be_a_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert explain(here, "--out", str(here / "photo.png")) == 2
     assert "is a file" in capsys.readouterr().err
+
+
+def test_an_output_folder_that_cannot_be_made_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain(here, "--out", str(here / "photo.png" / "below")) == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+def test_a_model_may_answer_with_a_dict(here: Path) -> None:
+    assert explain(here, factory="keyed") == 0
 
 
 def test_a_result_without_places_is_drawn_as_it_is(here: Path) -> None:
