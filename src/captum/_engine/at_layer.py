@@ -10,10 +10,14 @@ from torch import Tensor, nn
 
 from captum._engine.derivative import differentiate, leaf
 from captum._engine.drive import Function
+from captum._engine.layout import Layout
 from captum._engine.place import Layers
 from captum._engine.rows import Rows
 from captum._engine.score import Score
 from captum.errors import InputError
+
+#: Fewest pixels per side of a map that is fed channels last.
+SMALLEST_MAP = 6
 
 
 class AtLayer(Function):
@@ -47,6 +51,10 @@ class AtLayer(Function):
         self._shares = False
         with self.running():
             self.values = self.read(self.tensors)
+
+    def tune(self) -> None:
+        """Choose how many chunks are run fastest; maps inside a model are smaller than images."""
+        self.layout = self.layout or Layout(self.score.modules(), SMALLEST_MAP)
 
     def value(self, variables: tuple[Tensor, ...], rows: Rows) -> Tensor:
         """One number per row, ``(n,)``."""

@@ -314,14 +314,21 @@ class Folded(TorchFunctionMode):
 def _run(known: Convolution, call: dict[str, Any]) -> Tensor:
     """The convolution with its prepared weight."""
     weight, bias = known.parameters()
+    strided = _few_channels(call)
+    if strided is not None:
+        return StridedConvolution.apply(call["input"], (weight, bias, known.kernel(strided[0])), *strided)
+    options = (call.get("stride", 1), call.get("padding", 0), call.get("dilation", 1), call.get("groups", 1))
+    return torch.conv2d(call["input"], weight, bias, *options)
+
+
+def _few_channels(call: dict[str, Any]) -> tuple[int, int] | None:
+    """Stride and padding of a convolution whose gradient by the input is wanted and is better taken by phases."""
     x, stride, padding = call["input"], _pair(call.get("stride", 1)), _pair(call.get("padding", 0))
-    dilation, groups = call.get("dilation", 1), call.get("groups", 1)
-    alike = stride is not None and padding is not None and stride[0] == stride[1] > 1 and padding[0] == padding[1]
-    few = x.shape[1] <= FEW_CHANNELS and groups == 1 and _pair(dilation) == (1, 1)
-    if alike and few and x.requires_grad and torch.is_grad_enabled() and stride is not None and padding is not None:
-        parameters = (weight, bias, known.kernel(stride[0]))
-        return StridedConvolution.apply(x, parameters, stride[0], padding[0])
-    return torch.conv2d(x, weight, bias, call.get("stride", 1), call.get("padding", 0), dilation, groups)
+    if stride is None or padding is None or not x.requires_grad or not torch.is_grad_enabled():
+        return None
+    alike = stride[0] == stride[1] > 1 and padding[0] == padding[1]
+    few = x.shape[1] <= FEW_CHANNELS and call.get("groups", 1) == 1 and _pair(call.get("dilation", 1)) == (1, 1)
+    return (stride[0], padding[0]) if alike and few else None
 
 
 def _is_plain(x: Any, weight: Any) -> bool:
