@@ -96,7 +96,10 @@ class _Node(torch.autograd.Function):
         return None, None, *ctx.pull(*grads)
 
 
-def route(pull: Callable[..., Any], values: Any, *inputs: Tensor) -> Any:
+Pull = Callable[[Tensor], Any] | Callable[[Tensor, Tensor], Any]
+
+
+def route(pull: Pull, values: Any, *inputs: Tensor) -> Any:
     """``values`` as a function of ``inputs`` whose backward pass is ``pull(*grads)``, one gradient or None per input.
 
     Args:
@@ -105,6 +108,11 @@ def route(pull: Callable[..., Any], values: Any, *inputs: Tensor) -> Any:
         inputs: the tensors that the gradients are for.
     """
     return _Node.apply(pull, [values], *inputs)
+
+
+def route_in_place(pull: Callable[[Tensor], Any], target: Tensor) -> Any:
+    """Like :func:`route` for one tensor whose memory already holds the new values: the tensor itself is the result."""
+    return Overwrite.apply(pull, target)
 
 
 class Overwrite(torch.autograd.Function):

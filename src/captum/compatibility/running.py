@@ -60,7 +60,11 @@ def run_forward(
         output = forward_func(*format_inputs(inputs), *(format_additional_forward_args(additional_forward_args) or ()))
     if isinstance(output, AnyFuture):
         answer: Any = output
-        return answer.then(lambda done: select_targets(done.value(), target))
+
+        def read(done: Any) -> Tensor:
+            return select_targets(done.value(), target)
+
+        return answer.then(read)
     return select_targets(output, target)
 
 

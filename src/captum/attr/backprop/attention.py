@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,11 +29,15 @@ __all__ = ["AttentionRelevance", "AttentionRollout"]
 class AttentionReader:
     """Finds the attention weights of a forward pass: results of softmax that are multiplied with values as matrices.
 
+    Args:
+        rows: number of examples B.
+
     Attributes:
-        found: weights ``(B, heads, L, S)`` in the order of the layers, part of the graph.
+        found: weights ``(B, heads, L, S)`` or ``(B · heads, L, L)`` in the order of the layers, part of the graph.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
         self.found: list[Tensor] = []
 
     def table(self) -> Table:
@@ -56,13 +61,25 @@ class AttentionReader:
     def _structural(self, call: Call) -> Any:
         if call.name in ("to", "type", "type_as", "float", "half", "bfloat16", "contiguous", "clone"):
             return self._same(call)
-        return call.native()
+        source = self._weights(call)
+        out = call.native()
+        if source is not None and call.name in ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"):
+            keeps: bool = out.shape[-2:] == source.shape[-2:] and out.numel() == source.numel()
+            if keeps:  # heads and rows lie in one dim or in two
+                self._note(call, out, source)
+        return out
 
     def _product(self, call: Call) -> Any:
         weights = self._weights(call)
-        if weights is not None and weights.dim() == 4 and all(weights is not f for f in self.found):
+        if weights is not None and self._attends(weights) and all(weights is not f for f in self.found):
             self.found.append(weights)
         return call.native()
+
+    def _attends(self, weights: Tensor) -> bool:
+        """Whether these are weights of heads, or of one: ``(B, heads, L, S)``, ``(B · heads, L, L)`` or ``(B, L, L)``."""
+        if weights.dim() == 3:
+            return len(weights) % self.rows == 0 and weights.shape[1] == weights.shape[2]
+        return weights.dim() == 4
 
     @staticmethod
     def _note(call: Call, out: Tensor, weights: Tensor) -> None:
@@ -101,7 +118,7 @@ def read_attention(function: AtRuled, model: nn.Module, *, with_gradients: bool)
         with_gradients: whether to run the backward pass.
     """
     warn_of_training(model)
-    reader = AttentionReader()
+    reader = AttentionReader(function.batch)
     mode = RuleMode(reader.table(), model, on_unknown="linear")
     with contextlib.closing(mode), function.running(), torch.enable_grad():
         variables = tuple(leaf(v.detach()) for v in function.values)
@@ -109,11 +126,14 @@ def read_attention(function: AtRuled, model: nn.Module, *, with_gradients: bool)
         found = reader.found
         _require_square(found)
         grads = differentiate(score, found) if with_gradients else ()
-        return Attention([_precise(w.detach()) for w in found], [_precise(g) for g in grads], values[0].dtype)
+        weights, slopes = ([_by_head(t.detach(), function.batch) for t in tensors] for tensors in (found, grads))
+        return Attention(weights, slopes, values[0].dtype)
 
 
-def _precise(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+def _by_head(tensor: Tensor, rows: int) -> Tensor:
+    """``(B, heads, L, L)`` in single precision at least."""
+    tensor = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    return tensor.reshape(rows, -1, *tensor.shape[-2:])
 
 
 def _require_square(found: list[Tensor]) -> None:
@@ -173,7 +193,7 @@ class AttentionRollout(_AttentionMethod):
         Raises:
             InputError: when the model has no self-attention over one sequence.
         """
-        function = at_ruled(self.model, inputs, lambda out: _any_score(out, _rows_of(inputs)), additional_forward_args)
+        function = at_ruled(self.model, inputs, partial(_any_score, rows=_rows_of(inputs)), additional_forward_args)
         read = read_attention(function, self.model, with_gradients=False)
         weights = read.weights
         total = torch.eye(weights[0].shape[-1], dtype=weights[0].dtype, device=weights[0].device)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum._engine.calls import MARK, Call, Mark, Overwrite, reduce_to, route
+from captum._engine.calls import MARK, Call, Mark, reduce_to, route, route_in_place
 from captum._engine.module_stack import ModuleStack
 from captum._engine.operators import Kind
 from captum._engine.rules import Table
@@ -91,7 +91,7 @@ class RelevanceFlow:
         if call.name == "relu" and call.overwrites:
             call.mode.protect(x)
             like.relu_()
-            out = Overwrite.apply(lambda r: (r,), x)
+            out = route_in_place(lambda r: (r,), x)
         else:
             out = call.settle(route(lambda r: (reduce_to(r, like),), call.evaluate(detached), x))
         _note(call, out, depth=depth, role=role)

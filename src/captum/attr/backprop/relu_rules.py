@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum._engine.calls import Call, Overwrite, reduce_to, route
+from captum._engine.calls import Call, reduce_to, route, route_in_place
 from captum._engine.operators import OPERATORS, Kind
 from captum._engine.rules import Table
 from captum.attr.backprop.slopes import derivative_at, detached
@@ -84,12 +84,13 @@ class ReluRules:
         if not self.deconvolution and call.name == "relu" and call.overwrites:
             value = x.detach().relu_()
             open_ = value > 0
-            return Overwrite.apply(lambda g: (g.clamp(min=0) * open_,), x)
+            return route_in_place(lambda g: (g.clamp(min=0) * open_,), x)
         value = call.evaluate(detached)
         like = x.detach()
         gate = self._gate_of(call, x, value)
-        pull = (lambda g: (g.clamp(min=0),)) if gate is None else (lambda g: (reduce_to(g.clamp(min=0) * gate, like),))
-        return call.settle(route(pull, value, x))
+        if gate is None:
+            return call.settle(route(lambda g: (g.clamp(min=0),), value, x))
+        return call.settle(route(lambda g: (reduce_to(g.clamp(min=0) * gate, like),), value, x))
 
     def _gate_of(self, call: Call, x: Tensor, value: Tensor) -> Tensor | None:
         if self.deconvolution:

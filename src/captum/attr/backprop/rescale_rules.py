@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum._engine.calls import Call, Overwrite, reduce_to, route
+from captum._engine.calls import Call, reduce_to, route, route_in_place
 from captum._engine.operators import Kind
-from captum._engine.rules import Table
+from captum._engine.rules import Rule, Table
 from captum.attr.backprop.rescale_extremes import extreme
 from captum.attr.backprop.rescale_norms import NORMS
 from captum.attr.backprop.slopes import derivative_at, detached, distinct, same_conditions, secant, some
@@ -40,7 +40,7 @@ class Rescale:
 
     def table(self) -> Table:
         """Rules by operator and kind."""
-        kinds = {
+        kinds: dict[Kind, Rule] = {
             Kind.STRUCTURAL: self.linear,
             Kind.LINEAR: self.linear,
             Kind.BILINEAR: self.bilinear,
@@ -158,7 +158,7 @@ class Rescale:
         if some(own):
             slope = torch.where(own, (value > 0).to(slope.dtype), slope)
         if overwrites:
-            return Overwrite.apply(lambda g: (g * slope,), x)
+            return route_in_place(lambda g: (g * slope,), x)
         return call.settle(route(lambda g: (g * slope,), value, x), other)
 
     def quotient(self, call: Call) -> Any:

@@ -7,8 +7,10 @@ explanations" (Krypton), SIGMOD 2019; here the exact part, on operators rather t
 from __future__ import annotations
 
 import math
+import operator
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -48,10 +50,10 @@ class IncrementalGame:
         per_eval: windows per forward pass, 1 to plan it.
     """
 
-    def __init__(self, game: Game, windows: Windows, per_eval: int = 1) -> None:
+    def __init__(self, game: Game, windows: Windows, per_eval: int | None = 1) -> None:
         self._game = game
         self._windows = windows
-        self._limit = per_eval * game.batch if per_eval > 1 else MOST_ROWS
+        self._limit = per_eval * game.batch if per_eval and per_eval > 1 else MOST_ROWS
         self._rows = self._group = 0
         self._convolutions = NOTHING_KNOWN
         self._why = ""
@@ -61,27 +63,46 @@ class IncrementalGame:
         lacking = (~coalitions).numpy()
         if len(coalitions) < 3 or lacking.ndim != 2 or lacking.sum(1).max() > 1 or self._why:
             return self._game(coalitions)
-        chosen = np.where(lacking.any(1), lacking.argmax(1), -1)
+        self._why = self._misfit()
+        found = None if self._why else self._answer(np.where(lacking.any(1), lacking.argmax(1), -1))
+        if found is not None:
+            return found
+        message = f"incremental=True has no effect, windows are scored with whole images: {self._why}."
+        warnings.warn(message, CaptumWarning, stacklevel=6)
+        return self._game(coalitions)
+
+    def _misfit(self) -> str:
+        """Why this call is none of images with windows."""
+        values, fill = self._game.variable.values, self._game.fill
+        if len(values) != 1 or values[0].dim() != 4 or not values[0].dtype.is_floating_point or values[0].is_meta:
+            return f"it needs one batch of images (B, C, H, W), got {[tuple(v.shape) for v in values]}"
+        if not isinstance(fill, ConstantReady) or fill.bases[0].dtype != values[0].dtype:
+            return f"it needs baselines that are the same for every window, got {type(fill).__name__}"
+        return ""
+
+    def _answer(self, chosen: Places) -> Tensor | None:
+        """Scores without each of these windows, or None and the reason."""
+        sample = None if self._rows else self._sample(chosen)
         try:
-            if not self._rows:
-                self._prepare(chosen)
+            if sample is not None:
+                self._prepare(*sample)
             return self._scores(chosen)
         except Exception as fault:  # noqa: BLE001  # whatever fails here, the plain way is right, or raises the user's error
             self._why = str(fault) if isinstance(fault, NotLocalError) else f"{type(fault).__name__}: {fault}"
         finally:
             thaw(self._game.variable.modules)
-        message = f"incremental=True has no effect, windows are scored with whole images: {self._why}."
-        warnings.warn(message, CaptumWarning, stacklevel=6)
-        return self._game(coalitions)
+        return None
 
-    def _prepare(self, chosen: Places) -> None:
-        """Score a window in both ways, and learn how many rows a pack may have."""
-        game = self._game
-        self._check_inputs()
-        window = chosen[chosen >= 0][len(chosen) // 2 - 1]
-        members = torch.ones((2, game.players), dtype=torch.bool, device="cpu")
+    def _sample(self, chosen: Places) -> tuple[int, Tensor]:
+        """A window, and the scores of the images and of those without it, in the plain way, ``(2, n)``."""
+        window = int(chosen[chosen >= 0][len(chosen) // 2 - 1])
+        members = torch.ones((2, self._game.players), dtype=torch.bool, device="cpu")
         members[1, window] = False
-        plain = game(members)
+        return window, self._game(members)
+
+    def _prepare(self, window: int, plain: Tensor) -> None:
+        """Score a window by increments, compare, and learn how many rows a pack may have."""
+        game = self._game
         if game.form != "rows" or game.shape[:1] != (game.batch,):
             message = "the output does not have one entry per row of the batch"
             raise NotLocalError(message)
@@ -102,22 +123,13 @@ class IncrementalGame:
         kept = max(1, KEPT_ELEMENTS // max(unchanged.total(), 1))
         self._group = min(game.batch, kept, self._rows)
 
-    def _check_inputs(self) -> None:
-        values, fill = self._game.variable.values, self._game.fill
-        if len(values) != 1 or values[0].dim() != 4 or not values[0].dtype.is_floating_point or values[0].is_meta:
-            message = f"it needs one batch of images (B, C, H, W), got {[tuple(v.shape) for v in values]}"
-            raise NotLocalError(message)
-        if not isinstance(fill, ConstantReady) or fill.bases[0].dtype != values[0].dtype:
-            message = f"it needs baselines that are the same for every window, got {type(fill).__name__}"
-            raise NotLocalError(message)
-
     def _scores(self, chosen: Places) -> Tensor:
         """Scores ``(K, n)`` of all examples without each of these windows; -1 stands for none."""
         game = self._game
         scores = torch.empty((len(chosen), game.batch, math.prod(game.shape[1:])), dtype=torch.float64, device="cpu")
         for first in range(0, game.batch, self._group):
             group = slice(first, min(first + self._group, game.batch))
-            unchanged = Unchanged(lambda group=group: game.variable.values[0][group])
+            unchanged = Unchanged(partial(operator.getitem, game.variable.values[0], group))
             waiting = list(self._packs(chosen, group.stop - group.start))[::-1]
             while waiting:
                 pack = waiting.pop()

@@ -130,7 +130,9 @@ def approximation_parameters(method: str) -> tuple[Builder, Builder]:
     if method not in METHODS:
         message = f"Expected as method one of {', '.join(METHODS)}; got {method!r}."
         raise InputError(message)
-    return (
-        lambda n: nodes_and_weights(n, method)[1].tolist(),
-        lambda n: nodes_and_weights(n, method)[0].tolist(),
-    )
+    return lambda n: _listed(n, method, 1), lambda n: _listed(n, method, 0)
+
+
+def _listed(n_steps: int, method: str, part: int) -> list[float]:
+    numbers: list[float] = nodes_and_weights(n_steps, method)[part].tolist()
+    return numbers
