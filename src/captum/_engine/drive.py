@@ -1,4 +1,4 @@
-"""The score as a function of the value at one place, and its derivatives: what every gradient and path method drives."""
+"""The score as a function of the value at one place, with its derivatives: what gradient and path methods drive."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ GradientFunction = Callable[..., tuple[Tensor, ...]]
 
 
 _CLOSURE = (
-    "A forward function without parameters is a closure over its inputs: it can only be differentiated there, by inputs that "
-    "require gradients. Give it the inputs as parameters: lambda x: …"
+    "A forward function without parameters is a closure over its inputs: it can only be differentiated there, by "
+    "inputs that require gradients. Give it the inputs as parameters: lambda x: …"
 )
 
 
@@ -121,7 +121,7 @@ class Function(ABC):
         return found[0] if found else self.run_points(points_on_path(*ends, chunk, nodes), body)
 
     def line(self, *_ends: tuple[Tensor, ...]) -> Line | None:
-        """The straight path between two values of the variable behind the model's first convolution, where it has one."""
+        """The straight path between two values of the variable, behind the model's first convolution if it has one."""
         return None
 
     @contextlib.contextmanager
@@ -167,8 +167,8 @@ class AtInputs(Function):
         if not varied and not self.lookups:
             if isinstance(score.forward, (torch.jit.ScriptModule, torch.fx.GraphModule)):
                 message = (
-                    f"The inputs {list(self.inputs.names)} are integers, and embeddings inside a scripted or exported model "
-                    "cannot be seen. Explain the eager model, or pass floating-point inputs."
+                    f"The inputs {list(self.inputs.names)} are integers, and embeddings inside a scripted or exported "
+                    "model cannot be seen. Explain the eager model, or pass floating-point inputs."
                 )
                 raise InputError(message)
             if self.inputs.form not in ("tensor", "tuple"):
@@ -255,7 +255,7 @@ class AtInputs(Function):
     def _at_own_inputs(
         self, points: tuple[Tensor, ...], rows: Rows, create_graph: bool
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """A function without parameters closes over its inputs: the only point is there, and the inputs are the leaves."""
+        """A function without parameters closes over its inputs: the only point is there, the inputs are the leaves."""
         variables = self.inputs.tensors
         there = all(p is v for p, v in zip(points, variables, strict=False))
         if rows.index is not None or not there or not all(v.requires_grad for v in variables):

@@ -1,7 +1,8 @@
 """Entrance: the first convolution of a model, when it alone reads the variable.
 
-A convolution is affine. Along a straight path its results are a straight path too, and the gradient by its input is a linear
-map of the gradient by its result: so it runs for the two ends of a path, and backwards once for the sum over the path.
+A convolution is affine. Along a straight path its results are a straight path too, and the gradient by its input is a
+linear map of the gradient by its result: so it runs for the two ends of a path, and backwards once for the sum over the
+path.
 """
 
 from __future__ import annotations

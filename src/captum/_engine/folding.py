@@ -1,9 +1,9 @@
-"""Folding: batch norm into the convolution before it, while many chunks of one call run; the user's model stays as it is.
+"""Folding: batch norm into the convolution before it while many chunks of a call run; the model stays as it is.
 
 A :class:`Probe` watches the first chunk on operators. Later chunks run in :class:`Folded`: a convolution whose result
 went to one batch norm (in eval mode) and nowhere else runs with the folded weight, and that batch norm passes its input
-on. What stands between the two is a :class:`Pending` tensor without numbers, so that no other operator can read it, and a
-model that tries has its chunk run again the plain way. Weights are taken channels last, once a call.
+on. What stands between the two is a :class:`Pending` tensor without numbers, so that no other operator can read it, and
+a model that tries has its chunk run again the plain way. Weights are taken channels last, once a call.
 """
 
 from __future__ import annotations

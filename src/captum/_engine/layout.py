@@ -23,9 +23,9 @@ _SHARED: ContextVar[tuple[object, Layout] | None] = ContextVar("shared layout", 
 class Layout:
     """Feeds 4-D chunks in ``channels_last`` when the model convolves images on a CPU in single precision.
 
-    The first such chunk runs under a probe; when the model's code looks at strides, or fails because of them, that chunk
-    and all later ones run in the usual format. Else the later ones run with batch norms folded into the convolutions
-    before them, see :mod:`captum._engine.folding`. The user's model is never changed.
+    The first such chunk runs under a probe; when the model's code looks at strides, or fails because of them, that
+    chunk and all later ones run in the usual format. Else the later ones run with batch norms folded into the
+    convolutions before them, see :mod:`captum._engine.folding`. The user's model is never changed.
 
     Args:
         modules: the modules of the model.
@@ -59,7 +59,7 @@ class Layout:
         return results[0] if results else body(turned)
 
     def run_behind_head(self, mapped: Tensor, shape: tuple[int, ...], body: Body[T]) -> list[T]:
-        """``body(images)`` for images of ``shape`` that the head maps to ``mapped``; nothing if the model reads the images."""
+        """``body(images)`` for images of ``shape`` that the head maps to ``mapped``; nothing if it reads them."""
         if self.head is None or not self._convolutions:
             return []
         mode = Folded(self._convolutions, (self.head, mapped))

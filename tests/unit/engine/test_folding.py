@@ -145,7 +145,8 @@ def _double(x: Tensor) -> Tensor:
 
 
 CASES = [
-    plain, skipped, twice, two_norms, changing, later_read, swallowed, stored, scripted, custom, batch_statistics, shared,
+    plain, skipped, twice, two_norms, changing, later_read, swallowed, stored, scripted, custom, batch_statistics,
+    shared,
     questions,
 ]  # fmt: skip
 

@@ -77,7 +77,10 @@ def warn_of_training(model: nn.Module) -> None:
     """Warn when dropout or batch statistics are at work: rows then depend on chance or on each other."""
     found = [n for n, m in model.named_modules() if m.training and isinstance(m, _RANDOM)]
     if found:
-        message = f"Module {found[0]!r} is in training mode, so the result depends on chance or on the batch; call model.eval()."
+        message = (
+            f"Module {found[0]!r} is in training mode, so the result depends on chance or on the batch; call "
+            "model.eval()."
+        )
         warnings.warn(message, CaptumWarning, stacklevel=4)
 
 
@@ -90,7 +93,10 @@ def check_custom(custom: Any) -> Custom | None:
         raise InputTypeError(message)
     count = len(inspect.signature(custom).parameters)
     if not 1 <= count <= 3:
-        message = f"Expected custom_attribution_func to have 1 to 3 parameters, (multipliers, inputs, baselines), got {count}."
+        message = (
+            "Expected custom_attribution_func to have 1 to 3 parameters, (multipliers, inputs, baselines), got "
+            f"{count}."
+        )
         raise InputError(message)
 
     def call(*tensors: Tensors) -> Tensors:
@@ -129,7 +135,7 @@ class Contrast:
         function.score.resolve()
 
     def mean(self, take: Take, count: int, limit: int | None, label: str | None) -> tuple[Tensors, Tensor]:
-        """Mean attributions over ``count`` baselines ``(B, *)`` and the delta of each pair, example-major ``(B·count,)``."""
+        """Mean attributions over ``count`` baselines ``(B, *)``; the delta of each pair ``(B·count,)``."""
         function = self.function
         sweep = Sweep(function.batch, count, function.plan(check_limit(limit)), order="example", label=label)
         totals: list[Tensor] = []
@@ -187,9 +193,9 @@ class Contrast:
         for part in parts:
             if len(part) != chunk.count:
                 message = (
-                    f"Expected attributions with {chunk.count} rows in dim 0, got {describe(part)}. A layer must keep the "
-                    "batch in dim 0 of all its tensors: choose one inside it. And custom_attribution_func must return one "
-                    "tensor per input."
+                    f"Expected attributions with {chunk.count} rows in dim 0, got {describe(part)}. A layer must keep "
+                    "the batch in dim 0 of all its tensors: choose one inside it. And custom_attribution_func must "
+                    "return one tensor per input."
                 )
                 raise InputError(message)
 
@@ -236,7 +242,10 @@ def of_distribution(function: AtRuled, baselines: Any, raw: Any) -> tuple[Take, 
     count = len(distribution[0])
     if count < 2 or any(len(d) != count for d in distribution):
         counts = [len(d) for d in distribution]
-        message = f"Expected a distribution of at least 2 baselines per input, as many for each; got {counts}. For one, use DeepLift."
+        message = (
+            f"Expected a distribution of at least 2 baselines per input, as many for each; got {counts}. For one, use "
+            "DeepLift."
+        )
         raise BaselineError(message)
     source: Any = _All(function.batch)
     samples = function.samples(found, raw, source, count)
@@ -251,7 +260,10 @@ def _own_baselines(function: AtRuled, tensors: tuple[Any, ...]) -> tuple[Take, i
         for t, x in zip(tensors, inputs, strict=False)
     )
     if len(tensors) != len(inputs) or not fits or count < 2:
-        message = f"Expected baselines of each example as (B, N, *) with N ≥ 2 per input; got {', '.join(map(describe, tensors))}."
+        message = (
+            "Expected baselines of each example as (B, N, *) with N ≥ 2 per input; got "
+            f"{', '.join(map(describe, tensors))}."
+        )
         raise BaselineError(message)
     columns = [function.baseline_values(tuple(t[:, n] for t in tensors)) for n in range(count)]
     pools = [torch.stack([c[i] for c in columns], 1).flatten(0, 1) for i in range(len(columns[0]))]

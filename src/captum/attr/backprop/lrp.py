@@ -49,14 +49,15 @@ class LRP(GradientAttribution):
     ``.rule``, else that of the composite; activations and norms pass relevance on; sums, residual connections and
     pooling share it in proportion to values.
 
-    S. Bach et al., "On pixel-wise explanations for non-linear classifier decisions by layer-wise relevance propagation",
-    2015; G. Montavon et al., "Layer-wise relevance propagation: an overview", 2019.
+    S. Bach et al., "On pixel-wise explanations for non-linear classifier decisions by layer-wise relevance
+    propagation", 2015; G. Montavon et al., "Layer-wise relevance propagation: an overview", 2019.
 
     Args:
         model: the model.
         composite: which rule goes where: a :class:`~captum.attr.composites.Composite`, its name (``"epsilon_plus"``,
             ``"attn_lrp"``, …), or None for ε everywhere.
-        on_unknown: at an operator without a rule: ``"raise"`` (default), ``"warn"``, or use its gradient (``"linear"``).
+        on_unknown: at an operator without a rule: ``"raise"`` (default), ``"warn"``, or use its gradient
+            (``"linear"``).
 
     Raises:
         InputTypeError: when a module's ``.rule`` is no PropagationRule.
@@ -114,7 +115,10 @@ class LRP(GradientAttribution):
         tensors = parse_inputs(attributions).tensors
         if len({len(t) for t in tensors}) > 1:
             shapes = [tuple(t.shape) for t in tensors]
-            message = f"Expected attributions with the same rows in dim 0, got shapes {shapes}: choose a module inside the layer."
+            message = (
+                f"Expected attributions with the same rows in dim 0, got shapes {shapes}: choose a module inside the "
+                "layer."
+            )
             raise InputError(message)
         sums = torch.stack([t.reshape(len(t), -1).sum(1) for t in tensors]).sum(0)
         return output.reshape(len(sums), -1).sum(1) - sums

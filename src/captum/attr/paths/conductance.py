@@ -28,9 +28,9 @@ __all__ = ["LayerConductance", "NeuronConductance"]
 class _Increments:
     """Sum of gradient · increment of the layer's value between neighbouring nodes, streamed.
 
-    The increments of a row add up to ``y(x) − y(x')`` exactly: the first node answers for all that happens before it, the
-    last for all after it. Between two nodes the mean of their gradients counts; the left or the right one for the Riemann
-    rules of that name.
+    The increments of a row add up to ``y(x) − y(x')`` exactly: the first node answers for all that happens before it,
+    the last for all after it. Between two nodes the mean of their gradients counts; the left or the right one for the
+    Riemann rules of that name.
     """
 
     def __init__(self, start: Tensors, end: Tensors, method: str) -> None:
@@ -203,7 +203,8 @@ class NeuronConductance(NeuronAttribution, GradientAttribution):
 
     :math:`a = (x - x') \odot \int \frac{\partial F}{\partial y_j} \frac{\partial y_j}{\partial x}\, d\alpha`.
 
-    K. Dhamdhere, M. Sundararajan, Q. Yan, 2018, arXiv:1805.12233; A. Shrikumar, J. Su, A. Kundaje, 2018, arXiv:1807.09946.
+    K. Dhamdhere, M. Sundararajan, Q. Yan, 2018, arXiv:1805.12233; A. Shrikumar, J. Su, A. Kundaje, 2018,
+    arXiv:1807.09946.
 
     Args:
         forward_func: the model or function.

@@ -39,14 +39,17 @@ def check_rows(values: Tensors, rows: int) -> None:
     wrong = [tuple(v.shape) for v in values if v.dim() == 0 or len(v) != rows]
     if wrong:
         message = (
-            f"Expected layer values whose dim 0 counts the {rows} rows of a chunk, got {wrong[0]}. Pass a layer with the batch "
-            "first, such as one after the recurrent layer, or use LayerIntegratedGradients or LayerGradientXActivation."
+            f"Expected layer values whose dim 0 counts the {rows} rows of a chunk, got {wrong[0]}. Pass a layer with "
+            "the batch first, such as one after the recurrent layer, or use LayerIntegratedGradients or "
+            "LayerGradientXActivation."
         )
         raise LayerError(message)
 
 
 class InternalInfluence(LayerAttribution, GradientAttribution):
-    r"""Mean gradient of a layer along the path: :math:`a = \int_0^1 \partial F / \partial y\,(x' + \alpha (x - x'))\, d\alpha`.
+    r"""Mean gradient of a layer along the path.
+
+    :math:`a = \int_0^1 \partial F / \partial y\,(x' + \alpha (x - x'))\, d\alpha`.
 
     K. Leino et al., "Influence-directed explanations for deep convolutional networks", 2018, arXiv:1802.03788.
 
