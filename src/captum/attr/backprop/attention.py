@@ -76,7 +76,7 @@ class AttentionReader:
         return call.native()
 
     def _attends(self, weights: Tensor) -> bool:
-        """Whether these are weights of heads, or of one: ``(B, heads, L, S)``, ``(B · heads, L, L)`` or ``(B, L, L)``."""
+        """Whether these are weights of heads or of one: ``(B, heads, L, S)``, ``(B · heads, L, L)``, ``(B, L, L)``."""
         if weights.dim() == 3:
             return len(weights) % self.rows == 0 and weights.shape[1] == weights.shape[2]
         return weights.dim() == 4

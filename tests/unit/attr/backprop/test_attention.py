@@ -46,6 +46,39 @@ class Fused(Encoder):
         return self.head(x[:, 0])
 
 
+class Merged(Encoder):
+    """The same with rows and heads in one dim, as by ``bmm``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for b in self.blocks:
+            q, k, v = (f(x).unflatten(-1, (2, 3)).transpose(1, 2).flatten(0, 1) for f in (b.q, b.k, b.v))
+            heads = torch.bmm(torch.softmax(torch.bmm(q, k.mT), -1), v).unflatten(0, (len(x), 2))
+            x = x + heads.transpose(1, 2).flatten(2)
+        return self.head(x[:, 0])
+
+
+class Folded(Encoder):
+    """The same with weights whose rows and heads are put into one dim after the softmax."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for b in self.blocks:
+            q, k, v = (f(x).unflatten(-1, (2, 3)).transpose(1, 2) for f in (b.q, b.k, b.v))
+            weights = torch.softmax(q @ k.mT, -1)
+            heads = torch.bmm(weights.view(-1, 5, 5), v.flatten(0, 1)).view(len(x), 2, 5, 3)
+            x = x + heads.transpose(1, 2).flatten(2)
+        return self.head(x[:, 0])
+
+
+class Pooled(Encoder):
+    """The same, with an attention that reads the tokens into one at the end."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(x)
+        return self.head(torch.softmax((x * 0).sum(-1, keepdim=True).mT + MOSTLY_FIRST, -1) @ x)[:, 0]
+
+
+MOSTLY_FIRST = torch.tensor([0.0, -1e9, -1e9, -1e9, -1e9])
+KINDS = [Encoder, Fused, Merged, Folded, Pooled]
 X = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(3))
 
 
@@ -55,7 +88,7 @@ def weights_and_gradients(model: Encoder) -> tuple[list[Tensor], list[Tensor]]:
     return [w.detach() for w in weights], list(torch.autograd.grad(score, weights))
 
 
-@pytest.mark.parametrize("kind", [Encoder, Fused])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("query", [0, -1])
 def test_rollout(kind: type[Encoder], query: int) -> None:
     weights, _ = weights_and_gradients(Encoder())
@@ -67,7 +100,7 @@ def test_rollout(kind: type[Encoder], query: int) -> None:
     torch.testing.assert_close(found.sum(1), torch.ones(2))
 
 
-@pytest.mark.parametrize("kind", [Encoder, Fused])
+@pytest.mark.parametrize("kind", KINDS)
 def test_gradient_times_attention(kind: type[Encoder]) -> None:
     want = torch.eye(5).expand(2, 5, 5)
     for layer, grad in zip(*weights_and_gradients(Encoder()), strict=True):
