@@ -47,7 +47,7 @@ class StridedConvolution(torch.autograd.Function):
     """2-D convolution with one stride and padding for both sides; differentiable once, by its input alone."""
 
     @staticmethod
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # torch declares *args
+    def forward(
         ctx: Any, x: Tensor, parameters: tuple[Tensor, Tensor | None, Tensor], stride: int, padding: int
     ) -> Tensor:
         """``parameters``: weight, bias, and the kernel of :func:`split_phases`."""
@@ -57,6 +57,8 @@ class StridedConvolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides the names of parameters
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor, None, None, None]:
         """The gradient by ``x``."""
         return gradient_by_input(gradient, ctx.kernel, ctx.stride, ctx.padding, ctx.size), None, None, None
