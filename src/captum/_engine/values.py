@@ -156,7 +156,8 @@ def parse_inputs(inputs: Any, forward: Any = None) -> Inputs:
     else:
         rebuild = leaves.gather(inputs, type(inputs).__name__)
     if not leaves.tensors:
-        message = f"Expected inputs with at least one Tensor, got {describe(inputs)}."
+        hint = "pass torch.as_tensor(…)" if hasattr(inputs, "__array__") else "pass a Tensor, or a structure of them"
+        message = f"Expected inputs with at least one Tensor, got {describe(inputs)}; {hint}."
         raise InputTypeError(message)
     return Inputs(tuple(leaves.tensors), tuple(leaves.names), form, rebuild)
 
