@@ -87,11 +87,12 @@ class _Batches(Plan):
         self._whole = whole
 
     def size(self, remaining: int) -> int:
-        """Rows of the next chunk."""
-        size = super().size(remaining)
-        if size >= self._batch:
+        """Rows of the next chunk: whole variants, or an even part of what is left of one."""
+        size, left = super().size(remaining), remaining % self._batch
+        if size >= self._batch and not left:
             return size // self._batch * self._batch
-        return min(self._batch, remaining) if self._whole else size
+        left = left or self._batch
+        return left if self._whole or size >= left else -(-left // -(-left // size))
 
     def measured(self, rows: int, seconds: float) -> None:
         """Learn from a chunk; one that is full but for rounding counts as full."""
@@ -103,12 +104,14 @@ class _Batches(Plan):
 
 
 class _Packs(Sweep):
-    """Chunks that need no list of pairs when they hold whole variants: see :meth:`Game._chunk`."""
+    """Chunks of whole variants, or of some rows of one: see :meth:`Game._chunk`."""
 
     def chunk(self, start: int, stop: int) -> Chunk:
         """The pairs from ``start`` to ``stop``."""
-        whole = start % self.batch == 0 and stop % self.batch == 0
-        return Chunk(start, stop, Rows(self.batch), NO_PAIRS) if whole else super().chunk(start, stop)
+        first = start % self.batch
+        whole = first == 0 and stop % self.batch == 0
+        index = None if whole else torch.arange(first, first + stop - start, device="cpu")
+        return Chunk(start, stop, Rows(self.batch, index), NO_PAIRS)
 
 
 class Game:
@@ -285,15 +288,16 @@ class Game:
         return self._plan
 
     def _chunk(self, variants: Tensor, chunk: Chunk, first: int) -> Tensor:
-        """The output for a chunk: whole variants share masks, else each pair has its own."""
-        if chunk.start % self.batch == 0 and chunk.count % self.batch == 0:
-            start = chunk.start // self.batch
+        """The output for a chunk: of whole variants, or of some rows of one."""
+        start, rows = chunk.start // self.batch, chunk.rows
+        if rows.index is None:
             return self._evaluate(variants[start : start + chunk.count // self.batch], first + start)
-        rows = chunk.rows
-        members = variants[chunk.variants] if variants.dim() == 2 else variants[chunk.variants, rows.index]
-        keep = self.features.keep(members[None].to(self._device), rows)
-        values = tuple(rows.pick(v) for v in self.variable.values)
-        filled = self.fill.replace(values, keep, rows, (first + chunk.variants) % self.fill.draws)
+        part = slice(chunk.start % self.batch, chunk.start % self.batch + chunk.count)
+        members = variants[start : start + 1, None] if variants.dim() == 2 else variants[start : start + 1, part]
+        keep = self.features.keep(members.to(self._device), rows)
+        values = tuple(v[part] if len(v) == self.batch else rows.pick(v) for v in self.variable.values)
+        draw = torch.tensor([(first + start) % self.fill.draws], device="cpu")
+        filled = self.fill.replace(values, keep, rows, draw)
         return self._output(tuple(f[0] for f in filled), rows)
 
     def _evaluate(self, variants: Tensor, first: int) -> Tensor:

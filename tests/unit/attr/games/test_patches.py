@@ -7,7 +7,7 @@ import torch
 
 from captum import attr
 from captum.attr.games.features import groups_of
-from captum.attr.games.fills import ConstantReady, FunctionReady
+from captum.attr.games.fills import Background, ConstantReady, FunctionReady
 from captum.attr.games.patches import patched
 from captum.attr.games.play import everyone
 from tests.subjects import drawn
@@ -72,3 +72,27 @@ def test_the_input_and_earlier_chunks_stay_as_they_were() -> None:
     assert all(torch.equal(rows, copy) for rows, copy in seen)
     attr.FeatureAblation(lambda rows: rows.mul_(2).sum(1)).attribute(x)  # a model that writes into what it gets
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("fill", ["constant", "background"])
+def test_batches_that_are_larger_than_a_chunk(fill: str) -> None:
+    """Some rows of one coalition at a time: each row gets its own values, draws and masks."""
+    rows, wide = 500, 2000
+    x = torch.arange(rows * wide, dtype=torch.float64).reshape(rows, wide) % 17
+    mask = torch.arange(wide)[None] * 3 // wide
+    calls: list[int] = []
+
+    def model(part: torch.Tensor) -> torch.Tensor:
+        calls.append(len(part))
+        return part.sum(1)
+
+    samples = torch.stack([torch.full((wide,), 1.0), torch.full((wide,), 4.0)]).double()
+    baselines = Background(samples) if fill == "background" else samples[:1]
+    found = attr.FeatureAblation(model).attribute(x, feature_mask=mask, baselines=baselines)
+    gone = 2.5 if fill == "background" else 1.0
+    for group in range(3):
+        part = mask[0] == group
+        torch.testing.assert_close(found[:, part][:, 0], (x[:, part] - gone).sum(1))
+    assert sum(count < rows for count in calls) > 4
+    draws = 2 if fill == "background" else 1
+    assert sum(calls) == rows * (5 if draws == 1 else 10)
