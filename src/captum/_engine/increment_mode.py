@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from captum._engine.folding import Convolution, Diverged
@@ -228,6 +228,16 @@ class IncrementMode(TorchFunctionMode):
             message = "code that is hidden from torch's function modes works on the maps"
             raise NotLocalError(message)
         return value
+
+
+@torch.inference_mode()
+def leave_values(modules: Sequence[nn.Module]) -> None:
+    """What modules kept of a run, such as their last value, becomes ordinary tensors."""
+    for module in modules:
+        for name, value in list(vars(module).items()):
+            state = _state_of(value)
+            if state is not None and state.map.norm is None:
+                setattr(module, name, state.whole())
 
 
 def _state_of(value: object) -> _State | None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from captum._engine.boxes import Places, Span
 from captum._engine.folding import Convolution, Diverged, Folded, Probe
-from captum._engine.increment_mode import NOTHING_KNOWN, IncrementMode, NotLocalError
+from captum._engine.increment_mode import NOTHING_KNOWN, IncrementMode, NotLocalError, leave_values
 from captum._engine.increments import Increment, Unchanged
 from captum._engine.rows import Rows
 from captum._engine.sweep import ran_out_of_memory, release_memory
@@ -90,6 +90,7 @@ class IncrementalGame:
         except Exception as fault:  # noqa: BLE001  # whatever fails here, the plain way is right, or raises the user's error
             self._why = str(fault) if isinstance(fault, NotLocalError) else f"{type(fault).__name__}: {fault}"
         finally:
+            leave_values(self._game.variable.modules)
             thaw(self._game.variable.modules)
         return None
 

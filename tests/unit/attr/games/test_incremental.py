@@ -295,6 +295,26 @@ def test_nothing_stays_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     net(x)[0, 0].backward()
 
 
+def test_what_a_module_keeps_is_an_ordinary_tensor() -> None:
+    class Keeper(nn.Module):
+        last: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.last = self.conv(x)
+            return self.norm(self.last).relu().mean((2, 3))
+
+    net = Keeper().eval()
+    agree(net, images(), (3, 9, 9), (3, 9, 9), target=0)
+    Occlusion(net).attribute(images(), (3, 9, 9), (3, 9, 9), target=0, incremental=True)
+    assert net.last.device.type == "cpu"
+    assert not net.last.is_inference()
+    assert net.last.shape[1:] == (4, 38, 38)
+
+
 def test_memory_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
     net = build("residual")
 
