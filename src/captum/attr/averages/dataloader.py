@@ -226,6 +226,9 @@ class DataLoaderAttribution(Attribution):
         groups: Hierarchy | None = None,
         generator: torch.Generator | None = None,
         seed: int | None = None,
+        tol: float | None = None,
+        max_evals: int | None = None,
+        return_std_error: bool = False,
     ) -> Any:
         """How much each feature makes of a metric over the data.
 
@@ -247,10 +250,14 @@ class DataLoaderAttribution(Attribution):
             groups: of OwenValues: the hierarchy of features.
             generator: source of randomness; None for torch's global one.
             seed: or a seed for a generator of its own.
+            tol: of sampling methods: relative error to reach (default 0.02 for ``"auto"``).
+            max_evals: of sampling methods: most coalitions to evaluate (16384 for ``"auto"``).
+            return_std_error: whether to return standard errors too, zero for exact values; not of Lime.
 
         Returns:
             A tuple with a tensor ``(n, *)`` per element of role 0, for a metric of ``n`` elements; or a matrix
-            ``(n, M)``. A tuple of these results when the representation of Lime's model is a tuple.
+            ``(n, M)``. With their standard errors in the same form, if asked for. A tuple of these
+            results when the representation of Lime's model is a tuple.
 
         Raises:
             InputError: when roles, baselines or masks do not fit the batches.
@@ -263,7 +270,8 @@ class DataLoaderAttribution(Attribution):
         game = _LoaderGame(self.forward_func, dataloader, input_roles, reduce, to_metric, perturbations_per_pass)
         with torch.no_grad(), _bar(game, self._label(show_progress), dataloader) as bar:
             samples = game.look()
-            options = Options(feature_mask, sliding_window_shapes, strides, groups, n_samples, source)
+            limits = (tol, max_evals, return_std_error)
+            options = Options(feature_mask, sliding_window_shapes, strides, groups, n_samples, source, *limits)
             features = features_of(self.attr_method, options, samples)
             game.features, game.fill = features, self._fill(features, baselines, samples, source)
             game.measured = isinstance(self.attr_method, Lime)

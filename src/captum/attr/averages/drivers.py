@@ -23,7 +23,7 @@ from captum.attr.games.play import Estimate, Estimator, everyone
 from captum.attr.games.regression import paired_regression
 from captum.attr.games.shapley import OwenValues, ShapleyValues, ShapleyValueSampling, check_cost
 from captum.attr.games.similarity import ExponentialKernel
-from captum.attr.games.stopping import Samples, parse_stopping
+from captum.attr.games.stopping import Samples, Stopping, parse_stopping
 from captum.attr.games.surrogate import LimeBase, fit_model
 from captum.attr.games.windows import parse_windows
 from captum.errors import InputError
@@ -44,6 +44,13 @@ class Options:
     groups: Hierarchy | None
     n_samples: Samples | None
     source: torch.Generator | None
+    tol: float | None = None
+    max_evals: int | None = None
+    with_errors: bool = False
+
+    def stopping(self) -> Stopping:
+        """When sampling methods stop."""
+        return parse_stopping(25 if self.n_samples is None else self.n_samples, self.tol, self.max_evals)
 
 
 def check_method(method: PerturbationAttribution) -> None:
@@ -99,43 +106,47 @@ def estimator_of(
         products: the inner products of the data with the perturbed data, for the last coalitions that were scored.
     """
     if isinstance(method, OwenValues):
-        return _owen(players, options)
+        body, count = _owen(players, options)
+        return _values(body, options), count
     if options.groups is not None:
         message = f"groups are for OwenValues, got {describe(method)}."
         raise InputError(message)
     if isinstance(method, FeatureAblation):
-        return _values(leave_one_out(players)), players + 1
+        return _values(leave_one_out(players), options), players + 1
     if isinstance(method, ShapleyValues):
         check_cost(players)
-        return _values(exact_shapley(players)), 2**players
-    stopping = parse_stopping(25 if options.n_samples is None else options.n_samples, None, None)
+        return _values(exact_shapley(players), options), 2**players
+    stopping = options.stopping()
     if isinstance(method, KernelShap):
-        return _values(paired_regression(players, stopping, "leverage", options.source)), stopping.samples
+        body = paired_regression(players, stopping, "leverage", options.source, with_errors=options.with_errors)
+        return _values(body, options), stopping.samples
     if isinstance(method, Lime):
         kernel = own_kernel(method)
-        if stopping.samples is None or kernel is None:
-            message = "Lime over a loader takes a number of samples."
+        if stopping.samples is None or kernel is None or options.max_evals is not None or options.with_errors:
+            message = "Lime over a loader takes a number of samples, and none of tol, max_evals, return_std_error."
             raise InputError(message)
         coalitions = flip_coins(stopping.samples, players, options.source)
         return _lime(method.interpretable_model, kernel, coalitions, products), stopping.samples + 1
     draw = global_orders(players) if options.source is None else seeded_orders(players, options.source)
-    return _values(random_orders(players, draw, stopping, options.source is not None)), None
+    pairs = options.source is not None or stopping.samples is None
+    return _values(random_orders(players, draw, stopping, pairs), options), None
 
 
-def _owen(players: int, options: Options) -> tuple[Estimator[Fits], int | None]:
+def _owen(players: int, options: Options) -> tuple[Estimator[Estimate], int | None]:
     if options.groups is None:
         message = "OwenValues over a loader needs groups."
         raise InputError(message)
     check_hierarchy(options.groups, players)
-    if options.n_samples is None:
+    if options.n_samples is None and options.tol is None:
         plan = OwenPlan(options.groups, players)
-        return _values(exact_owen(plan)), len(plan.coalitions)
+        return exact_owen(plan), len(plan.coalitions)
     draw = hierarchical_orders(options.groups, options.source)
-    return _values(random_orders(players, draw, parse_stopping(options.n_samples, None, None), antithetic=True)), None
+    return random_orders(players, draw, options.stopping(), antithetic=True), None
 
 
-def _values(body: Estimator[Estimate]) -> Estimator[Fits]:
-    return (yield from body).values
+def _values(body: Estimator[Estimate], options: Options) -> Estimator[Fits]:
+    estimate = yield from body
+    return (estimate.values, estimate.errors) if options.with_errors else estimate.values
 
 
 def _lime(

@@ -156,3 +156,35 @@ def test_a_number_of_samples_is_asked_for(name: str, samples: object) -> None:
     for kind in (at_inputs, over_a_loader):
         with pytest.raises(InputError, match="n_samples"):
             kind(build, {**options, "n_samples": samples})(score, X)
+
+
+@pytest.mark.parametrize("name", ["ShapleyValueSampling", "KernelShap", "OwenValues", "ShapleyValues"])
+def test_errors_over_a_loader_are_those_of_its_rows(name: str) -> None:
+    """The loader's outputs side by side are one batch: the same draws, values, errors and stops."""
+    build = METHODS[name][0]
+    weight, x = drawn(9, 9, seed=1), drawn(5, 9, seed=2)
+    more: dict[str, Any] = {"return_std_error": True, "seed": 3}
+    if name != "ShapleyValues":
+        more |= {"n_samples": "auto", "tol": 0.2, "max_evals": 300}
+    if name == "OwenValues":
+        more |= {"groups": [[0, 1, 2, 3], [4, 5, 6, 7], 8]}
+
+    def model(x: Tensor) -> Tensor:
+        return (x @ weight).tanh().prod(1)
+
+    loader = torch.utils.data.DataLoader(x, batch_size=2)
+    method = attr.DataLoaderAttribution(build(model))
+    values, errors = method.attribute(loader, perturbations_per_pass=64, **more)
+    if name == "ShapleyValues":
+        assert not errors[0].any()
+        return
+    want = build(model).attribute(x, **more)
+    torch.testing.assert_close((values[0], errors[0]), want, rtol=1e-4, atol=1e-7)
+    assert bool((errors[0] > 0).any())
+
+
+def test_lime_over_a_loader_has_no_errors() -> None:
+    loader = torch.utils.data.DataLoader(X, batch_size=2)
+    for more in ({"return_std_error": True}, {"max_evals": 30}, {"tol": 0.1}):
+        with pytest.raises(InputError, match="Lime over a loader"):
+            attr.DataLoaderAttribution(lime(score)).attribute(loader, **more)
