@@ -23,7 +23,7 @@ from captum._engine.increments import Increment, Unchanged
 from captum._engine.rows import Rows
 from captum._engine.sweep import ran_out_of_memory, release_memory
 from captum.attr.games.fills import ConstantReady
-from captum.attr.games.game import Game, thaw
+from captum.attr.games.game import SHAPE_ERRORS, Game, thaw
 from captum.attr.games.setting import quiet
 from captum.attr.games.windows import Windows
 from captum.errors import CaptumWarning
@@ -33,6 +33,8 @@ PACK_ELEMENTS = 1 << 21
 KEPT_ELEMENTS = 1 << 26
 #: Most rows of a pack, and most examples of a group.
 MOST_ROWS = 256
+#: What code raises at tensors that hold no data, or are other than it expects.
+FAULTS = (*SHAPE_ERRORS, NotLocalError, AttributeError, NotImplementedError, KeyError)
 #: How far scores may be from those of the plain way, as a share of their scale, and in units of the precision.
 TOLERANCE = 1e-5
 ROUNDINGS = 32
@@ -87,7 +89,11 @@ class IncrementalGame:
             if sample is not None:
                 self._prepare(*sample)
             return self._scores(chosen)
-        except Exception as fault:  # noqa: BLE001  # whatever fails here, the plain way is right, or raises the user's error
+        except Exception as fault:
+            # the plain way is right, or raises the user's error again; errors of other kinds are the user's own
+            if type(fault) not in FAULTS and not ran_out_of_memory(fault):
+                raise
+            release_memory()
             self._why = str(fault) if isinstance(fault, NotLocalError) else f"{type(fault).__name__}: {fault}"
         finally:
             leave_values(self._game.variable.modules)

@@ -278,6 +278,23 @@ def test_mistakes_raise_as_ever() -> None:
         Occlusion(build("residual")).attribute(images(), (3, 9, 9), (3, 9, 9), target=9, incremental=True)
 
 
+@pytest.mark.parametrize("call", range(5))
+def test_errors_of_the_model_come_out(call: int) -> None:
+    class OwnError(Exception):
+        pass
+
+    net, calls = build("residual"), [0]
+
+    def failing(x: Tensor) -> Tensor:
+        calls[0] += 1
+        if calls[0] == call + 1:
+            raise OwnError
+        return net(x)
+
+    with pytest.raises(OwnError):
+        Occlusion(failing).attribute(images(), (3, 9, 9), (3, 9, 9), target=0, incremental=True)
+
+
 def test_training_mode_is_refused() -> None:
     net = build("residual").train()
     refused(net, images(3), "one entry per row", (3, 9, 9), (3, 9, 9), target=0)
