@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Sequence
 from typing import Literal
 
 import torch
@@ -14,7 +15,7 @@ from captum._engine.layout import Layout
 from captum._engine.place import Layers
 from captum._engine.rows import Rows
 from captum._engine.score import Score
-from captum.errors import InputError
+from captum.errors import InputError, LayerError
 
 #: Fewest pixels per side of a map that is fed channels last.
 SMALLEST_MAP = 6
@@ -58,7 +59,12 @@ class AtLayer(Function):
 
     def value(self, variables: tuple[Tensor, ...], rows: Rows) -> Tensor:
         """One number per row, ``(n,)``."""
-        return self._value(variables, rows, rows.distinct() if self._shares else None)
+        if self._shares:
+            try:
+                return self._value(variables, rows, rows.distinct())
+            except (RuntimeError, ValueError, IndexError):
+                self._shares = False  # a model may count rows in some chunks only
+        return self._value(variables, rows, None)
 
     def value_and_gradients(
         self, points: tuple[Tensor, ...], rows: Rows, *, create_graph: bool = False
@@ -69,15 +75,33 @@ class AtLayer(Function):
         if self._sample is not None and not self._sample.used:
             self._shares = self._sample.agrees(self._gradients_shared)
         values, grads = self.run_points(points, lambda p: super(AtLayer, self).value_and_gradients(p, rows))
-        if self._sample is None:
-            self._sample = _Sample(points, rows, values, grads)
+        chosen = None if self._sample is not None else _Sample.choose(rows)
+        if chosen is not None:
+            self._sample = _Sample(chosen, points, rows, (values, *grads))
         return values, grads
+
+    @contextlib.contextmanager
+    def differentiating(self) -> Generator[None]:
+        """Refuse layers that run again in the backward pass, where the variable would not take their place."""
+
+        def again(module: nn.Module, _args: object) -> None:
+            message = (
+                f"{type(module).__name__} runs again in the backward pass (activation checkpointing), where its value "
+                "cannot be replaced: switch checkpointing off, or choose a layer outside of the checkpointed part."
+            )
+            raise LayerError(message)
+
+        with contextlib.ExitStack() as stack:
+            for layer in self.place.layers:
+                stack.callback(layer.module.register_forward_pre_hook(again).remove)
+            yield
 
     def _gradients_shared(self, points: tuple[Tensor, ...], rows: Rows) -> tuple[Tensor, ...]:
         with torch.enable_grad():
             variables = tuple(leaf(p) for p in points)
             values = self._value(variables, rows, rows.distinct())
-            return (values.detach(), *differentiate(values, variables))
+            with self.differentiating():
+                return (values.detach(), *differentiate(values, variables))
 
     def _value(self, variables: tuple[Tensor, ...], rows: Rows, fed: Rows | None) -> Tensor:
         tensors = tuple((fed or rows).pick(t) if len(t) == self.batch else t for t in self.tensors)
@@ -101,16 +125,29 @@ class AtLayer(Function):
 
 
 class _Sample:
-    """The first points of a path with their values and gradients, to compare a shorter way with."""
+    """A few points of a path with their values and gradients, to compare a shorter way with.
 
-    def __init__(
-        self, points: tuple[Tensor, ...], rows: Rows, values: Tensor, grads: tuple[Tensor, ...], count: int = 2
-    ) -> None:
-        self.used = rows.count <= count or rows.distinct().count == rows.count or any(len(p) < count for p in points)
-        self._points = tuple(p[:count].clone() for p in points)
-        self._rows = Rows(rows.batch, (rows.index if rows.index is not None else torch.arange(rows.batch))[:count])
-        self._scales = [t.abs().max() for t in (values, *grads)]
-        self._wanted = [t[:count].clone() for t in (values, *grads)]
+    Two belong to one example, and a third to another one if there is any: a model that counts rows, or that reads what
+    comes before the layer again behind it, cannot give the right numbers for them.
+    """
+
+    @staticmethod
+    def choose(rows: Rows) -> Tensor | None:
+        """Places in a chunk of two rows of one example and one of another; None when there are none."""
+        if rows.index is None:
+            return None
+        first = torch.nonzero(rows.index == rows.index[0]).flatten()
+        others = torch.nonzero(rows.index != rows.index[0]).flatten()
+        if len(first) < 2 or (rows.batch > 1 and not len(others)):
+            return None
+        return torch.cat([first[:2], others[:1]])
+
+    def __init__(self, chosen: Tensor, points: tuple[Tensor, ...], rows: Rows, numbers: tuple[Tensor, ...]) -> None:
+        self.used = False
+        self._rows = Rows(rows.batch, None if rows.index is None else rows.index[chosen])
+        self._points = tuple(p[chosen.to(p.device)] for p in points)
+        self._scales = [t.abs().max() for t in numbers]
+        self._wanted = [t[chosen.to(t.device)] for t in numbers]
 
     def agrees(self, way: Callable[[tuple[Tensor, ...], Rows], tuple[Tensor, ...]]) -> bool:
         """Whether ``way`` gives the same numbers up to rounding; a model that refuses it does not."""

@@ -20,7 +20,7 @@ from captum._engine.rows import Chunk, Rows
 from captum._engine.score import Score
 from captum._engine.sweep import Plan, parameter_count
 from captum._engine.values import Inputs, parse_baselines, parse_distribution
-from captum.errors import InputError
+from captum.errors import BaselineError, InputError, InputTypeError
 
 T = TypeVar("T")
 Reduce = Literal["sum"] | None
@@ -77,9 +77,14 @@ class Function(ABC):
         with torch.enable_grad():
             variables = tuple([leaf(p, create_graph) for p in points])
             values = self.value(variables, rows)
-            grads = differentiate(values, variables, self.names, create_graph=create_graph)
+            with self.differentiating():
+                grads = differentiate(values, variables, self.names, create_graph=create_graph)
         self.names = ()  # one note per call is enough
         return (values if create_graph else values.detach()), grads
+
+    def differentiating(self) -> contextlib.AbstractContextManager[object]:
+        """What holds while the score is differentiated; nothing in general."""
+        return contextlib.nullcontext()
 
     def plan(self, limit: int | None) -> Plan:
         """Rows per forward pass for this function."""
@@ -90,7 +95,8 @@ class Function(ABC):
             message = f"Expected inputs whose dim 0 is the batch of {self.batch} throughout, got shapes {shapes}."
             raise InputError(message)
         elements = sum(v[0].numel() for v in self.values)
-        return Plan(limit, elements, parameter_count(self.score.modules()))
+        trial = self.layout is not None and self.layout.learns_from(self.values)
+        return Plan(limit, elements, parameter_count(self.score.modules()), trial=trial)
 
     def values_at(self, points: tuple[Tensor, ...], limit: int | None = None) -> Tensor:
         """F without a graph, for one point per example (dim 0 is B or 1), ``(B,)``; ``limit`` rows at a time."""
@@ -115,7 +121,7 @@ class Function(ABC):
         body: Callable[[tuple[Tensor, ...]], T],
     ) -> T:
         """``body(points)`` at a chunk's points of a path, whose gradients by the points nobody needs."""
-        if self._line is None and chunk.start > 0 and not any(e.requires_grad for e in (*ends[0], *ends[1])):
+        if self._line is None and not any(e.requires_grad for e in (*ends[0], *ends[1])):
             self._line = self.line(*ends)
         found = [] if self._line is None else self._line.run(chunk, nodes, body)
         return found[0] if found else self.run_points(points_on_path(*ends, chunk, nodes), body)
@@ -180,9 +186,23 @@ class AtInputs(Function):
             dtype = torch.get_default_dtype()
             self.base = tuple(t.to(dtype) if i in integers else t for i, t in enumerate(self.base))
             varied = list(range(len(self.base)))
+            self._check_floats(score)
         self.varied = tuple(varied)
         self.values = (*[self.base[i] for i in varied], *[u.value for u in self.lookups])
         self.names = (*[self.inputs.names[i] for i in varied], *[f"embedding {u.order}" for u in self.lookups])
+
+    def _check_floats(self, score: Score | Neuron) -> None:
+        """Require that the model takes its integer inputs as floats, since no embedding reads them."""
+        try:
+            with torch.no_grad(), _eager(score):
+                score.output(tuple(t.clone() for t in self.base), score.everyone())
+        except (IndexError, RuntimeError, TypeError) as fault:
+            message = (
+                f"The inputs {list(self.inputs.names)} are integers that no embedding reads, and as floats the model does "
+                f"not take them ({type(fault).__name__}: {fault}). Look tokens up with nn.Embedding or F.embedding, or "
+                "use a Layer… method behind the look-up, or a perturbation method."
+            )
+            raise InputTypeError(message) from fault
 
     def watch(self, score: Score | Neuron, tensors: tuple[Tensor, ...]) -> Watch:
         """The embedding look-ups that read the integer tensors among ``tensors``, with what they return."""
@@ -274,10 +294,18 @@ class AtInputs(Function):
         if not self.lookups:
             return tuple(kept)
         rows = self.score.everyone()
-        ids = [rows.pick(t).to(b.dtype) for t, b in zip(tensors, self.base, strict=True)]
+        ids = [rows.pick(_as_ids(t, b)) for t, b in zip(tensors, self.base, strict=True)]
         read = {leaf for u in self.lookups for leaf in u.starts}
         full = tuple(i if place in read else b for place, (i, b) in enumerate(zip(ids, self.base, strict=True)))
-        found = self.watch(self.score, full).lookups
+        try:
+            found = self.watch(self.score, full).lookups
+        except IndexError as fault:
+            highest = [int(t.max()) for place, t in enumerate(full) if place in read]
+            message = (
+                f"The baselines hold ids, up to {max(highest)}, that the model's embeddings do not have ({fault}): pass "
+                "ids of its vocabulary, such as that of the padding token."
+            )
+            raise BaselineError(message) from fault
         if [(u.order, u.value.shape) for u in found] != [(u.order, u.value.shape) for u in self.lookups]:
             message = "The model reads other embeddings for the baselines than for the inputs; use a Layer… method."
             raise InputError(message)
@@ -338,6 +366,19 @@ class AtInputs(Function):
             message = "Expected the score of the model's output here."
             raise InputError(message)
         return self.score
+
+
+def _as_ids(baseline: Tensor, ids: Tensor) -> Tensor:
+    """A baseline in the dtype of an input; for token ids it must hold whole numbers."""
+    if ids.dtype.is_floating_point or not baseline.dtype.is_floating_point:
+        return baseline.to(ids.dtype)
+    if bool((baseline != baseline.round()).any()):
+        message = (
+            f"Expected token ids (whole numbers) as baselines of an input of dtype {ids.dtype}, got {baseline.dtype} "
+            "with fractions. Pass ids, such as that of the padding token."
+        )
+        raise BaselineError(message)
+    return baseline.to(ids.dtype)
 
 
 def _zeros(tensor: Tensor, rows: int) -> Tensor:

@@ -46,6 +46,10 @@ class Layout:
         """Tell whether these tensors are images in single precision on a CPU."""
         return self.on and any(self._is_image(t) for t in tensors)
 
+    def learns_from(self, tensors: tuple[Tensor, ...]) -> bool:
+        """Tell whether the first chunk of tensors like these says how to run the next."""
+        return self._convolutions is None and self.suits(tensors)
+
     def run(self, tensors: tuple[Tensor, ...], body: Body[T]) -> T:
         """``body(tensors)``, with images in the format that is faster."""
         if not self.suits(tensors):

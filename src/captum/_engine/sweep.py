@@ -46,16 +46,21 @@ class Plan:
         limit: rows per forward pass, or None to plan.
         elements: elements of one row of the variable.
         work: parameters of the model, 0 when unknown.
+        trial: whether a planned sweep begins with one row, from which the next chunks learn how to run.
     """
 
-    def __init__(self, limit: int | None, elements: int, work: int = 0) -> None:
+    def __init__(self, limit: int | None, elements: int, work: int = 0, *, trial: bool = False) -> None:
         self._fixed = limit is not None
+        self._trial = trial and limit is None
         self._cap = MOST_ROWS
         by_work = BUSY_WORK // work if work else 64
         self._size = limit or max(1, min(BUSY_ELEMENTS // max(elements, 1), by_work, MOST_ROWS))
 
     def size(self, remaining: int) -> int:
         """Rows of the next chunk; planned chunks share the remaining rows evenly."""
+        if self._trial and remaining > 2 * self._size:
+            self._trial = False
+            return 1
         if self._fixed or remaining <= self._size:
             return min(self._size, remaining)
         chunks = -(-remaining // self._size)
@@ -145,7 +150,7 @@ class Sweep:
             return
         from tqdm.auto import tqdm
 
-        with tqdm(total=total, desc=self.label, unit="row") as bar:
+        with tqdm(total=total, desc=self.label, unit="row", leave=None) as bar:  # below another bar it vanishes
             yield bar.update
 
 

@@ -234,7 +234,8 @@ class _Tunnel:
     def plan(self, limit: int | None) -> Plan:
         """Noisy rows per call of the wrapped method."""
         elements = sum(v[0].numel() for v in self.values)
-        return Plan(limit, elements, parameter_count(self.score.modules()))
+        trial = self.layout.learns_from(self.values)
+        return Plan(limit, elements, parameter_count(self.score.modules()), trial=trial)
 
     def draw(self, samples: int, stdevs: Any, from_distribution: bool, source: Source) -> Noise:
         """Draw all that is random; the result gives the noisy inputs and changed arguments of a chunk."""

@@ -154,9 +154,9 @@ class LayerConductance(LayerAttribution, GradientAttribution):
         function = self._at_inputs(inputs, target, additional_forward_args)
         layers = self._layers(attribute_to_layer_input)
         nodes = nodes_and_weights(n_steps, method)[0]
-        plan = function.plan(check_limit(internal_batch_size))
-        start, end = function.baseline_values(baselines), function.end(create_graph)
+        check_limit(internal_batch_size)
         function.tune()
+        start, end = function.baseline_values(baselines), function.end(create_graph)
 
         def body(chunk: Chunk) -> tuple[Tensors, Tensors]:
             def run(points: Tensors) -> tuple[Tensors, Tensors]:
@@ -170,6 +170,7 @@ class LayerConductance(LayerAttribution, GradientAttribution):
                 _values_at(function, layers, end, (create_graph, internal_batch_size)),
                 method,
             )
+            plan = function.plan(internal_batch_size)
             sweep = Sweep(function.batch, n_steps, plan, order="example", label=self._label(show_progress))
             for chunk, (values, grads) in sweep.run(body):
                 sums.add(chunk, values, grads, n_steps - 1)
@@ -193,9 +194,15 @@ def _values_at(function: AtInputs, layers: Layers, points: Tensors, how: tuple[b
     with torch.set_grad_enabled(keep_graph):
         for rows in function.everyone().pieces(limit):
             picked = tuple(rows.pick(p) for p in points)
-            parts.append(function.tap(layers, picked, rows, keep_graph=keep_graph)[1])
+            parts.append(_tapped(function, layers, picked, rows, keep_graph))
     values = tuple(torch.cat(p) for p in zip(*parts, strict=True))
     return values if keep_graph else tuple(v.detach() for v in values)
+
+
+def _tapped(function: AtInputs, layers: Layers, points: Tensors, rows: Rows, keep_graph: bool) -> Tensors:
+    if keep_graph:
+        return function.tap(layers, points, rows, keep_graph=True)[1]
+    return function.run_points(points, lambda p: function.tap(layers, p, rows)[1])
 
 
 class NeuronConductance(NeuronAttribution, GradientAttribution):

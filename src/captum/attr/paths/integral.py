@@ -81,7 +81,7 @@ class _Path:
     def gradients(self, chunk: Chunk) -> Tensors:
         """Weighted gradients at the points of a chunk, by the variables or by the head's results."""
         self._behind = False
-        if self._line is None and chunk.start > 0 and not self._create_graph:
+        if self._line is None and not self._create_graph:
             self._line = self._function.line(*self._ends)
         if self._line is not None:
             found = self._line.gradients(chunk, self._nodes)
@@ -131,8 +131,8 @@ def choose_steps(
             raise InputError(message)
         check_steps(n_steps, method)
         return attribute(n_steps), n_steps
-    if ends is None or not tol > 0:
-        message = f"n_steps='auto' needs multiply_by_inputs=True and tol > 0, got tol={tol}."
+    if ends is None or isinstance(tol, bool) or not isinstance(tol, (int, float)) or not tol > 0:  # pyright: ignore[reportUnnecessaryIsInstance]  # users pass text
+        message = f"n_steps='auto' needs multiply_by_inputs=True and tol > 0, got tol={tol!r}."
         raise InputError(message)
     steps = FIRST_STEPS
     noise = 32 * torch.finfo(ends[0].dtype).eps * torch.maximum(ends[0].abs(), ends[1].abs())

@@ -50,7 +50,10 @@ def check_steps(n_steps: int, method: str) -> None:
         message = f"Expected as method one of {', '.join(METHODS)}; got {method!r}."
         raise InputError(message)
     least = 1 if method == "gausslegendre" else 2
-    if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < least:  # pyright: ignore[reportUnnecessaryIsInstance]  # users pass floats
+    if isinstance(n_steps, bool) or not isinstance(n_steps, (int, np.integer)):  # pyright: ignore[reportUnnecessaryIsInstance]  # users pass floats
+        message = f"Expected n_steps as an int (or 'auto', where a method has it), got {n_steps!r}."
+        raise InputError(message)
+    if n_steps < least:
         above = "zero" if least == 1 else "one"
         message = f"The number of steps must be larger than {above} for {method}: n_steps >= {least}, got {n_steps!r}."
         raise InputError(message)
