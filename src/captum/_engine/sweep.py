@@ -150,7 +150,8 @@ class Sweep:
             return
         from tqdm.auto import tqdm
 
-        with tqdm(total=total, desc=self.label, unit="row", leave=None) as bar:  # below another bar it vanishes
+        with tqdm(total=total, desc=self.label, unit="row") as bar:
+            bar.leave = bar.pos == 0  # below another bar it vanishes when done
             yield bar.update
 
 

@@ -31,6 +31,7 @@ _HINTS = {
 }
 #: ``explain`` has a ``method`` of its own, so it calls the quadrature of path methods by another name.
 _QUADRATURE, _OWN_NAME = "quadrature", "method"
+_PROGRESS = ("show_progress", "nt_show_progress")  # says nothing about the result
 _TUNNEL = "captum.attr.averages.noise_tunnel:NoiseTunnel"
 
 
@@ -269,12 +270,12 @@ def _refuse_unknown(passed: Iterable[str], accepted: Sequence[str], row: Method)
 
 def described(call: Call, bound: Bound) -> dict[str, object]:
     """Return the arguments as a reader wants them: what the user chose, not what this module filled in."""
-    hidden = {"target", "return_convergence_delta", "additional_forward_args", "nt_type", "stdevs", "show_progress"}
+    hidden = {"target", "return_convergence_delta", "additional_forward_args", "nt_type", "stdevs", *_PROGRESS}
     spoken = {_OWN_NAME: _QUADRATURE}
     chosen = {spoken.get(name, name): plain(value) for name, value in bound.arguments.items() if name not in hidden}
     if call.noise_tunnel:
         given = [str(key) for key in call.noise_tunnel] if is_mapping(call.noise_tunnel) else []
-        names = ["nt_type", "stdevs", *given]
+        names = [name for name in ("nt_type", "stdevs", *given) if name not in _PROGRESS]
         chosen = {name: value for name, value in chosen.items() if name not in names}
         chosen["noise_tunnel"] = {name: plain(bound.arguments[name]) for name in dict.fromkeys(names)}
     return chosen

@@ -1,4 +1,4 @@
-"""Progress of several methods: a bar where someone watches, a line per method where nobody does."""
+"""Progress of several methods: bars where someone watches, a line per method where nobody does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """A bar on a terminal's standard error; finished methods are listed above it.
+    """A bar on a terminal's standard error; finished methods are listed above it, a method's own bar is drawn below.
 
     Args:
         total: How many methods there are.
@@ -33,6 +33,11 @@ class Progress:
     ) -> None:
         """Take the bar away, also after an error."""
         self._bar.close()
+
+    @property
+    def watched(self) -> bool:
+        """Whether bars are drawn."""
+        return not self._bar.disable
 
     def begin(self, name: str) -> None:
         """Say what is being worked on."""

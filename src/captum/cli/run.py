@@ -156,7 +156,7 @@ def carry_out(order: Order, subject: Subject, out: TextIO) -> Outcome:
         for one in order.requests:
             title = one.title(order.settings)
             progress.begin(title)
-            explanation = _explain(order, subject, one, inputs, index, layer)
+            explanation = _explain(order, subject, one, inputs, index, layer, progress.watched)
             picture = order.folder / f"{one.key}.png"
             draw(order, subject, one, explanation, target).savefig(picture, dpi=120)
             if order.save:
@@ -215,9 +215,10 @@ def _probabilities(subject: Subject, inputs: Tensor) -> Tensor:
 
 
 def _explain(
-    order: Order, subject: Subject, one: Request, inputs: Tensor, index: int, layer: str | None
+    order: Order, subject: Subject, one: Request, inputs: Tensor, index: int, layer: str | None, watched: bool
 ) -> Explanation:
-    given = {"seed": order.seed, **photo_defaults(one, inputs), **order.settings}
+    bars = {} if one.smoothing else {"show_progress": watched}
+    given = {"seed": order.seed, **bars, **photo_defaults(one, inputs), **order.settings}
     own = one.own
     arguments: dict[str, object] = {name: value for name, value in given.items() if name in own}
     baselines = arguments.pop(
@@ -231,7 +232,7 @@ def _explain(
         index,
         layer=layer if "layer" in one.method.needs else None,
         baselines=baselines,
-        noise_tunnel={"nt_type": one.smoothing, **tunnel} if one.smoothing else None,
+        noise_tunnel={"nt_type": one.smoothing, "nt_show_progress": watched, **tunnel} if one.smoothing else None,
         class_names=dict(subject.labels) or None,
         modality=None if one.method.kind == "layer" else "image",
         neuron_selector=arguments.pop("neuron_selector", None),

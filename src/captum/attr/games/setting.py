@@ -142,6 +142,7 @@ def progress(game: Game, label: str | None, total: int | None) -> Generator[None
     from tqdm.auto import tqdm
 
     with tqdm(total=total, desc=label) as bar:
+        bar.leave = bar.pos == 0  # below another bar it vanishes when done
         game.advance = bar.update
         yield
         bar.total = bar.n  # games remember, and stop early
