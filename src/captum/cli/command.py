@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import captum
+from captum.cli.faults import one_line
 from captum.cli.models import MODEL_FORMS
-from captum.errors import CaptumError
 
 if TYPE_CHECKING:
     from captum.attr.registry import Method
@@ -50,14 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What was typed after ``captum``; ``None`` reads it from the process.
 
     Returns:
-        The exit code: 0, or 2 after a mistake, or 130 when interrupted.
+        The exit code: 0, or 2 after a mistake that left nothing to show, or 130 when interrupted.
     """
     options = _parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], None] = options.run
+    run: Callable[[argparse.Namespace], int] = options.run
     with warnings.catch_warnings():
         warnings.showwarning = _note
         try:
-            run(options)
+            return run(options)
         except KeyboardInterrupt:
             print("captum: interrupted", file=sys.stderr)
             return _INTERRUPTED
@@ -65,19 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.close()
             return 0
         except Exception as error:  # noqa: BLE001 - the outermost border: one line instead of a traceback
-            if options.traceback:
-                traceback.print_exc()
-            print(f"captum: error: {_one_line(error)}", file=sys.stderr)
+            _complain(error, "", options)
             return _MISTAKE
-    return 0
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if isinstance(error, CaptumError):
-        return text
-    kind = type(error).__name__
-    return f"{kind}: {text[:300]}; add --traceback to see where" if text else f"{kind}; add --traceback to see where"
+def _complain(error: Exception, about: str, options: argparse.Namespace) -> None:
+    if options.traceback:
+        traceback.print_exception(error)
+    print(f"captum: error: {about}{one_line(error)}", file=sys.stderr)
 
 
 def _note(message: Warning | str, category: type[Warning], *_: object) -> None:
@@ -147,7 +142,7 @@ def _positive(text: str) -> int:
 # ---- what it does --------------------------------------------------------------------------------------------------
 
 
-def _explain(options: argparse.Namespace) -> None:
+def _explain(options: argparse.Namespace) -> int:
     from captum.cli.models import load
     from captum.cli.photo import read
     from captum.cli.request import settings
@@ -166,34 +161,40 @@ def _explain(options: argparse.Namespace) -> None:
         save=options.save,
     )
     order.check()
-    _deliver(order, load(options.model, download=options.download), options.json)
+    return _deliver(order, load(options.model, download=options.download), options)
 
 
-def _demo(options: argparse.Namespace) -> None:
+def _demo(options: argparse.Namespace) -> int:
     from captum.cli.models import load
     from captum.cli.photo import chelsea
     from captum.cli.run import Order
 
     order = Order(chelsea(), "chelsea", _DEMO_METHODS, folder=options.out, settings=_DEMO_SETTINGS)
     order.check()
-    _deliver(order, load("efficientnet-lite0"), options.json)
+    return _deliver(order, load("efficientnet-lite0"), options)
 
 
-def _deliver(order: Order, subject: Subject, as_json: bool) -> None:
+def _deliver(order: Order, subject: Subject, options: argparse.Namespace) -> int:
+    """Carry out an order; it is a failure only when no method could be carried out."""
     from captum.cli.run import carry_out
 
-    outcome = carry_out(order, subject, sys.stderr if as_json else sys.stdout)
-    if as_json:
+    outcome = carry_out(order, subject, sys.stderr if options.json else sys.stdout)
+    for failure in outcome.failures:
+        _complain(failure.error, f"{failure.title}: " if len(order.requests) > 1 else "", options)
+    if not outcome.findings:
+        return _MISTAKE
+    if options.json:
         print(json.dumps(outcome.as_json(), indent=2))
+    return 0
 
 
-def _methods(options: argparse.Namespace) -> None:
+def _methods(options: argparse.Namespace) -> int:
     from captum.attr.registry import METHODS
 
     rows = list(METHODS.values())
     if options.json:
         print(json.dumps([_row_as_json(row) for row in rows], indent=2))
-        return
+        return 0
     width = max(len(row.name) for row in rows)
     headings = {
         "input": "of the input",
@@ -206,6 +207,7 @@ def _methods(options: argparse.Namespace) -> None:
             if row.kind == kind:
                 print(f"  {row.name:<{width}}  {row.summary}")
         print()
+    return 0
 
 
 def _row_as_json(row: Method) -> dict[str, str]:

@@ -10,6 +10,7 @@ import captum
 from captum.attr.results.markup import Markup, tag
 from captum.attr.results.style import STYLE
 from captum.attr.results.words import number, residual_words
+from captum.cli.faults import one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,6 +50,7 @@ def write_page(outcome: Outcome) -> None:
         _opening(outcome),
         tag("nav", tag("ul", *links), aria_label="Methods"),
         *(_section(finding) for finding in outcome.findings),
+        _failures(outcome),
         tag("footer", f"captum {captum.__version__}"),
     )
     document = tag("html", head, tag("body", main, class_="captum"), lang="en")
@@ -96,6 +98,14 @@ def _section(finding: Finding) -> Markup:
         tag("dl", *shown),
         aria_labelledby=request.key,
     )
+
+
+def _failures(outcome: Outcome) -> Markup | None:
+    """What could not be made, and why."""
+    if not outcome.failures:
+        return None
+    lines = [tag("li", f"{failure.title}: {one_line(failure.error)}") for failure in outcome.failures]
+    return tag("section", tag("h2", "Without a result", id="failures"), tag("ul", *lines), aria_labelledby="failures")
 
 
 def _as_png(photo: Image) -> bytes:

@@ -8,18 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from captum.attr.results.leaves import leaves
 from captum.attr.visualization.canvas import INK, MUTED, bare_figure, diverging_map, positive_map
 from captum.attr.visualization.scaling import mass_threshold
 from captum.attr.visualization.wording import drawable, shorten
+from captum.cli.places import as_list, plane
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from torch import Tensor
 
     from captum.attr.explanation import Explanation
     from captum.cli.models import Subject
@@ -53,20 +54,22 @@ def draw(order: Order, subject: Subject, request: Request, explanation: Explanat
         target: The class it explains.
 
     Returns:
-        The figure; where the result has no places in the photo, the explanation's own picture.
+        The figure; where the result has no places in the photo, bars.
     """
+    found = plane(explanation, subject)
+    if found is None:
+        return as_list(explanation, request.title(order.settings)).plot()
     photo = seen(order, subject, explanation)
     by_region = bool(_BY_REGION & set(request.own))
-    patch = 1 if by_region else _patch(explanation)
-    values = heat(explanation, (photo.shape[0], photo.shape[1]), patch)
-    if values is None:
-        return explanation.plot()
+    patch = 1 if by_region else max(1, min(found.shape[2:]) // _SPOTS)
+    values = heat(found, (photo.shape[0], photo.shape[1]), patch)
     height = 4.3 * photo.shape[0] / photo.shape[1]
     figure = bare_figure((9.6, height + 0.85))
     figure.set_layout_engine("compressed")
     left, right = figure.subplots(1, 2)
     left.imshow(photo)
-    ends = ("against", "0", "for") if by_region or request.method.multiplies_by_inputs else ("−", "0", "+")
+    counts = request.method.reads_target and (by_region or request.method.multiplies_by_inputs)
+    ends = ("against", "0", "for") if counts else ("−", "0", "+")
     _overlay(right, photo, values, figure, _Look(0.5 if patch > 1 else 1.0, ends))
     for axes in (left, right):
         axes.set_axis_off()
@@ -89,35 +92,16 @@ def seen(order: Order, subject: Subject, explanation: Explanation) -> npt.NDArra
     return ((shown - low) / (high - low).clamp_min(1e-12) * 255).byte().permute(1, 2, 0).numpy()
 
 
-def heat(explanation: Explanation, size: tuple[int, int], patch: int = 1) -> npt.NDArray[np.float64] | None:
-    """Return the map ``size`` of an explanation, channels summed, or ``None`` when it has no places.
+def heat(values: Tensor, size: tuple[int, int], patch: int = 1) -> npt.NDArray[np.float64]:
+    """Stretch a map over a photo.
 
     Args:
-        explanation: Attributions ``(1, C, h, w)`` or ``(1, h, w)``.
+        values: ``(1, 1, h, w)``.
         size: Height and width to stretch to.
         patch: Side of the squares of pixels that are summed to one spot first.
     """
-    values = _plane(explanation)
-    return None if values is None else _stretch(values, patch, size).numpy()
-
-
-def _plane(explanation: Explanation) -> Tensor | None:
-    """The attributions with channels summed, ``(1, 1, h, w)``."""
-    found = [leaf.value.detach().cpu().double() for leaf in leaves(explanation.attributions)]
-    if len(found) != 1 or found[0].dim() not in {3, 4}:
-        return None
-    return torch.nan_to_num(found[0].sum(1, keepdim=True) if found[0].dim() == 4 else found[0][:, None])
-
-
-def _patch(explanation: Explanation) -> int:
-    """How many pixels along a side are summed to one spot."""
-    values = _plane(explanation)
-    return 1 if values is None else max(1, min(values.shape[2:]) // _SPOTS)
-
-
-def _stretch(values: Tensor, patch: int, size: tuple[int, int]) -> Tensor:
     spots = nn.functional.avg_pool2d(values, patch, ceil_mode=True, count_include_pad=False)
-    return nn.functional.interpolate(spots, size, mode="bilinear", align_corners=False)[0, 0]
+    return nn.functional.interpolate(spots, size, mode="bilinear", align_corners=False)[0, 0].numpy()
 
 
 def _overlay(

@@ -43,8 +43,8 @@ class Progress:
         """Say what is being worked on."""
         self._bar.set_description(name)
 
-    def end(self, name: str, seconds: float) -> None:
-        """Say what is done, and how long it took."""
+    def end(self, name: str, result: str) -> None:
+        """Say what is done, and how long it took or how it ended."""
         self._bar.update()
         with tqdm.external_write_mode(file=self._out):
-            print(f"  {name:<42} {seconds:6.1f} s", file=self._out, flush=True)
+            print(f"  {name:<42} {result:>8}", file=self._out, flush=True)

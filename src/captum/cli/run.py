@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from captum._engine.score import read_output
 from captum.attr.explaining import explain
 from captum.attr.explanation import Explanation
 from captum.cli.defaults import photo_defaults
+from captum.cli.faults import one_line
 from captum.cli.models import Subject
 from captum.cli.photo import references
 from captum.cli.request import Request, request, target_index, unused
@@ -23,7 +25,7 @@ from captum.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Finding", "Order", "Outcome", "Prediction", "carry_out"]
+__all__ = ["Failure", "Finding", "Order", "Outcome", "Prediction", "carry_out"]
 
 _TOP = 5
 
@@ -87,14 +89,24 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A method that found nothing, and why."""
+
+    request: Request
+    title: str
+    error: Exception
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """Everything an order brought."""
+    """Everything an order brought; without any finding there is no page."""
 
     order: Order
     subject: Subject
     predictions: tuple[Prediction, ...]
     target: Prediction
     findings: tuple[Finding, ...]
+    failures: tuple[Failure, ...]
     page: Path
 
     def as_json(self) -> dict[str, object]:
@@ -106,8 +118,20 @@ class Outcome:
             "target": vars(self.target),
             "predictions": [vars(prediction) for prediction in self.predictions],
             "methods": [_finding_as_json(finding) for finding in self.findings],
+            "failures": [_failure_as_json(failure) for failure in self.failures],
             "page": str(self.page),
         }
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What every method of an order is asked."""
+
+    order: Order
+    subject: Subject
+    inputs: Tensor
+    target: Prediction
+    layer: str | None
 
 
 def _finding_as_json(finding: Finding) -> dict[str, object]:
@@ -124,6 +148,11 @@ def _finding_as_json(finding: Finding) -> dict[str, object]:
     }
 
 
+def _failure_as_json(failure: Failure) -> dict[str, object]:
+    request = failure.request
+    return {"method": request.method.name, "smoothing": request.smoothing, "error": one_line(failure.error)}
+
+
 def carry_out(order: Order, subject: Subject, out: TextIO) -> Outcome:
     """Explain a photo.
 
@@ -133,14 +162,12 @@ def carry_out(order: Order, subject: Subject, out: TextIO) -> Outcome:
         out: Where to say what is going on.
 
     Returns:
-        Predictions, explanations and the files written.
+        Predictions, explanations, the files written, and what went wrong with methods that could not be carried out.
 
     Raises:
         InputError: The order does not fit the model.
     """
     from captum.cli.page import write_page
-    from captum.cli.picture import draw
-    from captum.cli.progress import Progress
 
     layer = _layer(order, subject)
     inputs = subject.prepare(order.photo)
@@ -151,23 +178,49 @@ def carry_out(order: Order, subject: Subject, out: TextIO) -> Outcome:
     target = next(prediction for prediction in predictions if prediction.index == index)
     _say_predictions(predictions[:_TOP], target, subject, out)
     _make(order.folder)
-    findings: list[Finding] = []
-    with Progress(len(order.requests), out) as progress:
-        for one in order.requests:
-            title = one.title(order.settings)
-            progress.begin(title)
-            explanation = _explain(order, subject, one, inputs, index, layer, progress.watched)
-            picture = order.folder / f"{one.key}.png"
-            draw(order, subject, one, explanation, target).savefig(picture, dpi=120)
-            if order.save:
-                explanation.save(order.folder / one.key)
-            findings.append(Finding(one, title, explanation, picture))
-            progress.end(title, explanation.seconds)
+    found = _try_each(_Task(order, subject, inputs, target, layer), out)
+    findings = tuple(one for one in found if isinstance(one, Finding))
+    failures = tuple(one for one in found if isinstance(one, Failure))
     page = order.folder / "index.html"
-    outcome = Outcome(order, subject, tuple(predictions[:_TOP]), target, tuple(findings), page)
-    write_page(outcome)
-    _say_files(outcome, out)
+    outcome = Outcome(order, subject, tuple(predictions[:_TOP]), target, findings, failures, page)
+    if findings:
+        write_page(outcome)
+        _say_files(outcome, out)
     return outcome
+
+
+def _try_each(task: _Task, out: TextIO) -> list[Finding | Failure]:
+    """Carry out every method; one that fails does not keep the others from it."""
+    from captum.cli.progress import Progress
+
+    requests, found = task.order.requests, list[Finding | Failure]()
+    with Progress(len(requests), out) as progress:
+        for one in requests:
+            title = one.title(task.order.settings)
+            progress.begin(title)
+            try:
+                finding = _find(task, one, title, progress.watched)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this method alone
+                traceback.clear_frames(error.__traceback__)
+                found.append(Failure(one, title, error))
+                progress.end(title, "failed")
+            else:
+                found.append(finding)
+                progress.end(title, f"{finding.explanation.seconds:6.1f} s")
+    return found
+
+
+def _find(task: _Task, one: Request, title: str, watched: bool) -> Finding:
+    """Explain, draw and save."""
+    from captum.cli.picture import draw
+
+    order = task.order
+    explanation = _explain(task, one, watched)
+    picture = order.folder / f"{one.key}.png"
+    draw(order, task.subject, one, explanation, task.target).savefig(picture, dpi=120)
+    if order.save:
+        explanation.save(order.folder / one.key)
+    return Finding(one, title, explanation, picture)
 
 
 def _make(folder: Path) -> None:
@@ -214,9 +267,8 @@ def _probabilities(subject: Subject, inputs: Tensor) -> Tensor:
     return probabilities
 
 
-def _explain(
-    order: Order, subject: Subject, one: Request, inputs: Tensor, index: int, layer: str | None, watched: bool
-) -> Explanation:
+def _explain(task: _Task, one: Request, watched: bool) -> Explanation:
+    order, subject, inputs, layer = task.order, task.subject, task.inputs, task.layer
     bars = {} if one.smoothing else {"show_progress": watched}
     given = {"seed": order.seed, **bars, **photo_defaults(one, inputs), **order.settings}
     own = one.own
@@ -229,7 +281,7 @@ def _explain(
         subject.model,
         inputs,
         one.method.name,
-        index,
+        task.target.index,
         layer=layer if "layer" in one.method.needs else None,
         baselines=baselines,
         noise_tunnel={"nt_type": one.smoothing, "nt_show_progress": watched, **tunnel} if one.smoothing else None,

@@ -61,6 +61,39 @@ def lost():
 def maps():
     return nn.Conv2d(3, 2, 1)
 
+class Vision(nn.Module):
+    """A vision transformer of one layer: 3 × 4 patches after a class token."""
+
+    def __init__(self, patches):
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches, self.classes = patches, nn.Parameter(torch.randn(1, 1, 8))
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        tokens = torch.cat([self.classes, self.patches(x).flatten(2).transpose(1, 2)], 1)
+        return self.head(self.layer(tokens)[:, 0])
+
+def vision():
+    _, prepare, names = full()
+    return Vision(nn.Conv2d(3, 8, 4, stride=4)), prepare, names
+
+class Cut(nn.Module):
+    """Patches that no convolution reads: 24 of 2 × 4, that is, no squares."""
+
+    def __init__(self):
+        super().__init__()
+        self.flat = nn.Linear(24, 8)
+
+    def forward(self, x):
+        rows = x.unflatten(3, (4, 4)).unflatten(2, (6, 2)).permute(0, 2, 4, 1, 3, 5)
+        return self.flat(rows.flatten(3)).permute(0, 3, 1, 2)
+
+def uncertain():
+    _, prepare, names = full()
+    return Vision(Cut()), prepare, names
+
 def flat():
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(2)), None, {0: "a", 1: "b"}
 '''

@@ -134,6 +134,34 @@ def test_a_mistake_is_one_line_with_its_remedy(mistake: str, here: Path, capsys:
     assert remedy in said
 
 
+def test_a_method_that_fails_does_not_keep_the_others_from_the_page(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods = ("--method", "integrated_gradients", "--method", "saliency", "--method", "occlusion")
+    bad = ("--set", "n_steps=-3", "--set", "sliding_window_shapes=(3, 99, 99)")
+    assert explain(here, *methods, *bad, "--json") == 0
+    said = capsys.readouterr()
+    result = json.loads(said.out)
+    assert [one["method"] for one in result["methods"]] == ["saliency"]
+    assert [one["method"] for one in result["failures"]] == ["integrated_gradients", "occlusion"]
+    assert "n_steps" in result["failures"][0]["error"]
+    assert said.err.count("captum: error: ") == 2
+    assert f"captum: error: Integrated Gradients: {result['failures'][0]['error']}\n" in said.err
+    page = (here / "out" / "index.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 2
+    assert "<li>Integrated Gradients: " in page
+    assert sorted(path.name for path in (here / "out").iterdir()) == ["index.html", "saliency.png"]
+
+
+def test_when_every_method_fails_there_is_no_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    methods = ("--method", "integrated_gradients", "--method", "gradient_shap")
+    assert explain(here, *methods, "--set", "n_steps=-3", "--set", "n_samples=-3", "--json") == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("captum: error: ") == 2
+    assert not (here / "out" / "index.html").exists()
+
+
 FACTORIES = {
     "wrong": "must return an nn.Module",
     "broken": "RuntimeError: no such weights",
