@@ -198,9 +198,9 @@ class AtInputs(Function):
                 score.output(tuple(t.clone() for t in self.base), score.everyone())
         except (IndexError, RuntimeError, TypeError) as fault:
             message = (
-                f"The inputs {list(self.inputs.names)} are integers that no embedding reads, and as floats the model does "
-                f"not take them ({type(fault).__name__}: {fault}). Look tokens up with nn.Embedding or F.embedding, or "
-                "use a Layer… method behind the look-up, or a perturbation method."
+                f"The inputs {list(self.inputs.names)} are integers that no embedding reads, and as floats the model "
+                f"does not take them ({type(fault).__name__}: {fault}). Look tokens up with nn.Embedding or F.embedding, "
+                "or use a Layer… method behind the look-up, or a perturbation method."
             )
             raise InputTypeError(message) from fault
 
@@ -302,8 +302,8 @@ class AtInputs(Function):
         except IndexError as fault:
             highest = [int(t.max()) for place, t in enumerate(full) if place in read]
             message = (
-                f"The baselines hold ids, up to {max(highest)}, that the model's embeddings do not have ({fault}): pass "
-                "ids of its vocabulary, such as that of the padding token."
+                f"The baselines hold ids, up to {max(highest)}, that the model's embeddings do not have ({fault}): "
+                "pass ids of its vocabulary, such as that of the padding token."
             )
             raise BaselineError(message) from fault
         if [(u.order, u.value.shape) for u in found] != [(u.order, u.value.shape) for u in self.lookups]:

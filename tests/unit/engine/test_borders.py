@@ -28,7 +28,8 @@ def test_a_layer_that_runs_again_in_the_backward_pass_is_refused() -> None:
     with pytest.raises(LayerError, match="checkpoint"):
         LayerIntegratedGradients(forward, net[0]).attribute(x, target=1)
     assert not net[0]._forward_pre_hooks
-    for explain in (lambda f: LayerConductance(f, net[0]).attribute(x, target=1), lambda f: Saliency(f).attribute(x, 1)):
+    conductance = lambda f: LayerConductance(f, net[0]).attribute(x, target=1)  # noqa: E731
+    for explain in (conductance, lambda f: Saliency(f).attribute(x, 1)):
         torch.testing.assert_close(explain(forward), explain(net))
 
 
