@@ -12,7 +12,7 @@ from captum.attr.registry import Method, find_method
 from captum.cli.models import Subject
 from captum.errors import InputError
 
-__all__ = ["SMOOTHINGS", "Request", "request", "settings", "target_index", "unused"]
+__all__ = ["SMOOTHINGS", "Request", "missing", "request", "settings", "target_index", "unused"]
 
 SMOOTHINGS = {
     "smoothgrad": "mean over noisy copies",
@@ -21,6 +21,10 @@ SMOOTHINGS = {
 }
 _SMOOTHING_ARGUMENTS = ("nt_samples", "nt_samples_batch_size", "seed", "stdevs")
 _SPOKEN = {"method": "quadrature"}  # as captum.explain says it
+_ONLY_THE_USER_KNOWS = {
+    "neuron_selector": "an index of the layer's value without the batch, such as 7, or '(3, 0, 5)' in a map",
+    "groups": "nested lists of feature numbers, such as '[[0, 1], [2, 3]]'",
+}
 _SAID_OTHERWISE = ("inputs", "target", "layer", "device_ids", "return_convergence_delta")
 
 
@@ -98,6 +102,15 @@ def unused(given: Mapping[str, object], requests: Iterable[Request]) -> None:
     if strange:
         message = f"no chosen method takes {', '.join(strange)}; they take {', '.join(accepted)}"
         raise InputError(message)
+
+
+def missing(given: Mapping[str, object], requests: Iterable[Request]) -> None:
+    """Refuse methods that need to be told what nobody but the user knows."""
+    for one in requests:
+        for name, hint in _ONLY_THE_USER_KNOWS.items():
+            if name in one.method.needs and name not in given:
+                message = f"method {one.method.name!r} needs --set {name}=…: {hint}"
+                raise InputError(message)
 
 
 def target_index(text: str, subject: Subject, best: int, classes: int) -> int:

@@ -19,7 +19,7 @@ from captum.cli.defaults import photo_defaults
 from captum.cli.faults import one_line
 from captum.cli.models import Subject
 from captum.cli.photo import references
-from captum.cli.request import Request, request, target_index, unused
+from captum.cli.request import Request, missing, request, target_index, unused
 from captum.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Order:
         """Refuse what can be refused before a model is loaded."""
         unused(self.settings, self.requests)
         if self.folder.exists() and not self.folder.is_dir():
+        missing(self.settings, self.requests)
             message = f"--out {self.folder} is a file; name a folder"
             raise InputError(message)
 

@@ -119,6 +119,8 @@ MISTAKES = {
     "refused by the method": (["--set", "n_steps=-3"], "n_steps"),
 }
 
+    "no neuron": (["--method", "neuron_gradient"], "--set neuron_selector=…: an index"),
+    "no groups": (["--method", "owen_values"], "--set groups=…: nested lists"),
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line_with_its_remedy(mistake: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
