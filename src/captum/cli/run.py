@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -64,8 +65,8 @@ class Order:
     def check(self) -> None:
         """Refuse what can be refused before a model is loaded."""
         unused(self.settings, self.requests)
-        if self.folder.exists() and not self.folder.is_dir():
         missing(self.settings, self.requests)
+        if self.folder.exists() and not self.folder.is_dir():
             message = f"--out {self.folder} is a file; name a folder"
             raise InputError(message)
 
@@ -81,12 +82,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one method found, and the picture of it."""
+    """What one method found, the picture of it, and where it is saved if it is."""
 
     request: Request
     title: str
     explanation: Explanation
     picture: Path
+    saved: Path | None
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ def _finding_as_json(finding: Finding) -> dict[str, object]:
         "seconds": round(explanation.seconds, 3),
         "completeness_residual": None if residual is None else float(residual[0]),
         "picture": str(finding.picture),
+        "saved": None if finding.saved is None else str(finding.saved),
     }
 
 
@@ -219,9 +222,10 @@ def _find(task: _Task, one: Request, title: str, watched: bool) -> Finding:
     explanation = _explain(task, one, watched)
     picture = order.folder / f"{one.key}.png"
     draw(order, task.subject, one, explanation, task.target).savefig(picture, dpi=120)
-    if order.save:
-        explanation.save(order.folder / one.key)
-    return Finding(one, title, explanation, picture)
+    saved = order.folder / one.key if order.save else None
+    if saved is not None:
+        explanation.save(saved)
+    return Finding(one, title, explanation, picture, saved)
 
 
 def _make(folder: Path) -> None:
@@ -305,4 +309,6 @@ def _say_files(outcome: Outcome, out: TextIO) -> None:
     print("Written:", file=out)
     for finding in outcome.findings:
         print(f"  {finding.picture}", file=out)
+        if finding.saved is not None:
+            print(f"  {finding.saved}{os.sep}   to be read by captum.Explanation.load", file=out)
     print(f"  {outcome.page}   all of it on one page: open it in a browser", file=out)

@@ -52,6 +52,7 @@ def test_explain_writes_a_picture_per_method_and_a_page(here: Path, capsys: pyte
 
 def test_json_holds_what_the_library_computes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert explain(here, "--json", "--target", "right", "--n-steps", "7", "--save") == 0
+    folder = here / "out" / "integrated_gradients"
     said = capsys.readouterr()
     result = json.loads(said.out)
     assert result["target"]["name"] == "right"
@@ -59,7 +60,9 @@ def test_json_holds_what_the_library_computes(here: Path, capsys: pytest.Capture
     assert [one["name"] for one in result["predictions"]] == ["left", "right"]
     assert sum(one["probability"] for one in result["predictions"]) == pytest.approx(1)
     assert "Explaining 'right'" in said.err
-    saved = captum.Explanation.load(here / "out" / "integrated_gradients")
+    assert result["methods"][0]["saved"] == str(folder)
+    assert f"  {folder}{os.sep} " in said.err
+    saved = captum.Explanation.load(folder)
     assert saved.arguments["n_steps"] == 7
     assert isinstance(saved.attributions, torch.Tensor)
     # the score of "right" is linear above zero: attributions stay in the right half, up to the reach of one convolution
@@ -116,11 +119,11 @@ MISTAKES = {
     "argument of no method": (["--set", "n_stepz=3"], "n_steps"),
     "not a pair": (["--set", "n_steps"], "KEY=VALUE"),
     "zero steps": (["--n-steps", "0"], "above 0"),
+    "no neuron": (["--method", "neuron_gradient"], "--set neuron_selector=…: an index"),
+    "no groups": (["--method", "owen_values"], "--set groups=…: nested lists"),
     "refused by the method": (["--set", "n_steps=-3"], "n_steps"),
 }
 
-    "no neuron": (["--method", "neuron_gradient"], "--set neuron_selector=…: an index"),
-    "no groups": (["--method", "owen_values"], "--set groups=…: nested lists"),
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line_with_its_remedy(mistake: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
