@@ -75,7 +75,7 @@ def test_a_factory_brings_preprocessing_and_names(tmp_path: Path) -> None:
     assert str(tmp_path) not in sys.path
 
 
-def test_a_folder_of_transformers(tmp_path: Path) -> None:
+def test_a_folder_of_transformers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     transformers = pytest.importorskip("transformers")
     names = {0: "cat", 1: "dog"}
     configuration = transformers.ViTConfig(
@@ -89,7 +89,10 @@ def test_a_folder_of_transformers(tmp_path: Path) -> None:
     )
     model = transformers.ViTForImageClassification(configuration).eval()
     model.save_pretrained(tmp_path)
+    capfd.readouterr()
     subject = load(str(tmp_path))
+    assert capfd.readouterr() == ("", "")
+    assert transformers.utils.logging.is_progress_bar_enabled()
     inputs = subject.prepare(Image.new("RGB", (30, 20), (255, 0, 0)))
     assert inputs.shape == (1, 3, 16, 16)
     assert torch.allclose(inputs[0, :, 0, 0], torch.tensor([1.0, -1.0, -1.0]))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Generator, Mapping
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -31,7 +33,8 @@ def from_folder(folder: Path) -> Subject:
         message = "a Hugging Face folder needs the package transformers: pip install 'captum[llm]'"
         raise MissingDependencyError(message) from error
     try:
-        model: nn.Module = package.AutoModelForImageClassification.from_pretrained(folder, local_files_only=True)
+        with _without_bars(package):
+            model: nn.Module = package.AutoModelForImageClassification.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0][:160]
         message = f"{folder} holds no image classifier ({first}); for other models use captum.explain from Python"
@@ -39,6 +42,19 @@ def from_folder(folder: Path) -> Subject:
     configuration: object = getattr(model, "config", None)
     names: Mapping[int, str] = getattr(configuration, "id2label", {})
     return Subject(str(folder), model.eval(), _prepare(folder, package, configuration), dict(names))
+
+
+@contextlib.contextmanager
+def _without_bars(package: ModuleType) -> Generator[None]:
+    """Keep transformers from drawing bars on standard error, which is for what the user must know."""
+    logging = package.utils.logging
+    drawn: bool = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawn:
+            logging.enable_progress_bar()
 
 
 def _prepare(folder: Path, package: object, configuration: object) -> Prepare:
