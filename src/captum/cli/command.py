@@ -36,7 +36,6 @@ _DEMO_METHODS = (
     "kernel_shap",
 )
 _DEMO_SETTINGS: dict[str, object] = {
-    "activations": ("hardtanh",),  # what nn.ReLU6 calls: guided methods treat it as they treat ReLU
     "composite": "epsilon_gamma_box",  # LRP's ε alone is as noisy as a gradient in so deep a network
 }
 _MISTAKE = 2
