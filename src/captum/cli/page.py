@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import captum
 from captum.attr.results.markup import Markup, tag
 from captum.attr.results.style import STYLE
-from captum.attr.results.words import number, residual_words
+from captum.attr.results.words import number, residual_name, residual_words
 from captum.cli.faults import one_line
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _section(finding: Finding) -> Markup:
         "Method": request.method.name,
         "Noise": request.smoothing or "",
         "Layer": explanation.layer or "",
-        "Completeness residual": residual_words(explanation),
+        residual_name(explanation): residual_words(explanation),
         "Time": f"{number(explanation.seconds)} s",
     }
     shown = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts.items() if value]

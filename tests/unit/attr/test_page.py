@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from captum.attr.explaining import explain
 from captum.attr.explanation import Explanation, report
 from captum.attr.results.markup import Markup, join, tag, text
 from captum.errors import InputError
@@ -196,6 +197,21 @@ def test_page_says_what_was_explained() -> None:
     words = " ".join(Reader(table(arguments={"n_steps": 50}).to_html()).words)
     for word in ("Integrated Gradients", "dog", "residual", "n_steps", "50", "age", "debt", "captum 9.9", "0.5"):
         assert word in words
+
+
+def test_what_relevance_misses_is_what_biases_kept() -> None:
+    """F(x) = 2·3 + 4·1 + 5 = 15: the parts of the sum are relevance, the bias keeps its 5."""
+    model = torch.nn.Linear(2, 1).eval()
+    model.load_state_dict({"weight": torch.tensor([[2.0, 4.0]]), "bias": torch.tensor([5.0])})
+    found = explain(model, torch.tensor([[3.0, 1.0]]), "lrp")
+    assert "  kept by biases and ε +5 (33 % of the score)" in repr(found).splitlines()
+    words = " ".join(Reader(found.to_html()).words)
+    assert "Kept by biases and ε +5 (33 % of the score)" in words
+    assert "residual" not in words
+    both = explain(model, torch.tensor([[3.0, 1.0], [-6.0, 1.0]]), "lrp")  # the second score is −3
+    model.load_state_dict({"weight": torch.tensor([[2.0, 4.0]]), "bias": torch.tensor([-5.0])})
+    assert "kept by biases and ε +5 in row 0 (33 % of the score)" in repr(both)
+    assert "−5 (100 % of the score)" in repr(explain(model, torch.tensor([[-2.0, 1.0]]), "lrp"))
 
 
 def test_headings_and_labels_are_in_order() -> None:

@@ -19,7 +19,7 @@ from captum.attr.results.features import View, views
 from captum.attr.results.leaves import is_mapping, is_sequence
 from captum.attr.results.markup import Markup, join, tag
 from captum.attr.results.style import STYLE
-from captum.attr.results.words import number, residual_words, target_words, title_of
+from captum.attr.results.words import number, residual_name, residual_words, target_words, title_of
 from captum.attr.visualization.canvas import token_colours
 from captum.attr.visualization.coloured_text import prepare
 from captum.errors import InputError
@@ -107,7 +107,7 @@ def _facts(explanation: Explanation) -> Markup:
         "Score": number(float(score[0])) if score is not None and rows == 1 else "",
         "Rows": str(rows) if rows != 1 else "",
         "Layer": explanation.layer or "",
-        "Completeness residual": residual_words(explanation),
+        residual_name(explanation): residual_words(explanation),
         "Time": f"{number(explanation.seconds)} s" if explanation.seconds else "",
     }
     pairs = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts.items() if value]

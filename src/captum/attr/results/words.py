@@ -12,7 +12,7 @@ from captum.attr.visualization.wording import short_number, shorten
 if TYPE_CHECKING:
     from captum.attr.explanation import Explanation
 
-__all__ = ["number", "residual_words", "summary", "target_words", "title_of"]
+__all__ = ["number", "residual_name", "residual_words", "summary", "target_words", "title_of"]
 
 _LISTED = 3
 
@@ -45,21 +45,34 @@ def target_words(explanation: Explanation) -> str:
     return f"{', '.join(shorten(name) for name in names[: _LISTED - 1])} and {len(names) - _LISTED + 1} more"
 
 
+def residual_name(explanation: Explanation) -> str:
+    """Return what the residual is called: attributions miss a change of the score, relevance stays in the network."""
+    return "Kept by biases and ε" if _is_relevance(explanation) else "Completeness residual"
+
+
 def residual_words(explanation: Explanation) -> str:
-    """Return the completeness residual of the worst row, and what share it is of that row's change of the score."""
+    """Return the residual of the worst row, and what share it is of that row's change of the score.
+
+    Relevance is a share of the score itself; what biases and stabilisers keep of it is the score minus its sum.
+    """
     start = explanation.baseline_scores
     if explanation.residual is None or explanation.scores is None or start is None or not len(explanation.residual):
         return ""
-    residual = explanation.residual.detach().cpu().double()
+    relevance = _is_relevance(explanation)
+    residual = (-1 if relevance else 1) * explanation.residual.detach().cpu().double()
     worst = int(residual.abs().argmax())
-    change = abs(float(explanation.scores[worst]) - float(start[worst]))
-    share = (
-        f" ({short_number(100 * abs(float(residual[worst])) / change, digits=2)} % of the change of the score)"
-        if change > 0
-        else ""
-    )
+    score = float(explanation.scores[worst])
+    whole, meaning = (score, "score") if relevance else (score - float(start[worst]), "change of the score")
+    percent = 100 * abs(float(residual[worst]) / whole) if whole else 0.0
+    share = f" ({short_number(percent, digits=2 if percent < 99.5 else 3)} % of the {meaning})" if whole else ""
     row = f" in row {worst}" if len(residual) > 1 else ""
     return f"{number(float(residual[worst]), signed=True)}{row}{share}"
+
+
+def _is_relevance(explanation: Explanation) -> bool:
+    """Whether the score itself is shared out, with no baseline, so that its delta has the other sign."""
+    row = METHODS.get(explanation.method)
+    return row is not None and row.delta_sign < 0
 
 
 def summary(explanation: Explanation) -> str:
@@ -79,5 +92,6 @@ def summary(explanation: Explanation) -> str:
         lines.append(f"  {sign:>9}  {shorten(feature.name)}{value}")
     residual = residual_words(explanation)
     if residual:
-        lines.append(f"  completeness residual {residual}")
+        name = residual_name(explanation)
+        lines.append(f"  {name[0].lower()}{name[1:]} {residual}")
     return "\n".join(lines)
