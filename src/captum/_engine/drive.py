@@ -199,8 +199,8 @@ class AtInputs(Function):
         except (IndexError, RuntimeError, TypeError) as fault:
             message = (
                 f"The inputs {list(self.inputs.names)} are integers that no embedding reads, and as floats the model "
-                f"does not take them ({type(fault).__name__}: {fault}). Look tokens up with nn.Embedding or F.embedding, "
-                "or use a Layer… method behind the look-up, or a perturbation method."
+                f"does not take them ({type(fault).__name__}: {fault}). Look tokens up with nn.Embedding, or use a "
+                "Layer… method behind the look-up, or a perturbation method."
             )
             raise InputTypeError(message) from fault
 

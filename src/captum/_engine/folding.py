@@ -111,8 +111,7 @@ class Convolution:
         scale = torch.rsqrt(variance + self.norm.eps) if gain is None else gain * torch.rsqrt(variance + self.norm.eps)
         bias = -mean if self.bias is None else self.bias.detach().double() - mean
         bias = bias * scale if shift is None else bias * scale + shift
-        weight = self.weight.detach().double() * scale.reshape(-1, 1, 1, 1)
-        return weight.float(), bias.float()
+        return self.weight.detach() * scale.float().reshape(-1, 1, 1, 1), bias.float()
 
 
 class Probe(TorchFunctionMode):
@@ -281,10 +280,10 @@ class Folded(TorchFunctionMode):
         if isinstance(call["input"], Image):
             if self._first is None or known is None or not self._first[0].matches(known, call):
                 self._diverge()
-            mapped = self._first[1]
+            mapped, self._first = self._first[1], None  # the model may write into it, so it serves once
             if torch.is_grad_enabled() and call["input"].requires_grad and not mapped.requires_grad:
-                mapped = mapped.detach().requires_grad_()
-            return self._passed_on(known, mapped.clone() if mapped.requires_grad else mapped)
+                mapped = mapped.requires_grad_().clone()
+            return self._passed_on(known, mapped)
         if known is None or not _is_plain(call["input"], call["weight"]) or known.bias is not call.get("bias"):
             return func(*args, **keywords)
         if known.version != _version(known.weight):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from captum._engine.derivative import differentiate
 from captum._engine.entrance import Head
@@ -37,6 +38,24 @@ def points_on_path(start: Tensors, end: Tensors, chunk: Chunk, nodes: Tensor) ->
     return tuple(out)
 
 
+class Catch(torch.autograd.Function):
+    """Identity on a tensor that the model may write into, whose gradient is caught: a leaf would have to be copied."""
+
+    @staticmethod
+    def forward(ctx: Any, root: Tensor, values: Tensor, caught: list[Tensor]) -> Tensor:
+        """``values`` themselves; ``root`` only makes them part of a graph."""
+        ctx.mark_dirty(values)
+        ctx.caught, ctx.like = caught, root
+        return values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch declares *args
+        """Keep the gradient by the values."""
+        ctx.caught.append(gradient)
+        return torch.zeros_like(ctx.like), None, None
+
+
 class Line:
     """A path seen behind the head: it runs for the two ends, and backwards once for a sum over points.
 
@@ -64,13 +83,17 @@ class Line:
 
     def gradients(self, chunk: Chunk, nodes: Tensor) -> Tensor | None:
         """Gradients of the score by the head's results, or None when the model reads its input otherwise."""
+        caught: list[Tensor] = []
         with torch.enable_grad():
-            mapped = self.points(chunk, nodes).requires_grad_()
+            root = torch.zeros(1, dtype=self._end.dtype, requires_grad=True)
+            mapped = Catch.apply(root, self.points(chunk, nodes), caught)
             shape = (chunk.count, *self._shape[1:])
             found = self._layout.run_behind_head(
-                mapped, shape, lambda images: differentiate(self._score(images, chunk.rows), (mapped,))[0]
+                mapped, shape, lambda images: differentiate(self._score(images, chunk.rows), (root,))
             )
-        return found[0] if found else None
+        if not found:
+            return None
+        return caught[0] if caught else torch.zeros((chunk.count, *self._end.shape[1:]), dtype=self._end.dtype)
 
     def pull(self, total: Tensor) -> Tensor:
         """Gradients by the variable from a sum of those by the head's results."""

@@ -97,7 +97,7 @@ def test_limits_that_cannot_be(limit: object) -> None:
 
 
 def test_a_plan_grows_while_chunks_are_short_and_shares_what_is_left() -> None:
-    plan = Plan(None, elements=1_060_000 // 8, work=1)
+    plan = Plan(None, elements=910_000 // 8, work=1)
     assert plan.size(1000) == 8
     assert plan.size(50) == 8
     assert plan.size(9) == 5
