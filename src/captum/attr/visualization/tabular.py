@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
 
     from captum.attr.visualization.arrays import Floats, Values
 
 __all__ = ["bar_figure", "waterfall_figure"]
 
 _ROW = 0.34  # inches
+_GAP = 2.5  # points between the end of a bar and its number
+_MARGIN = 0.03  # of the width, beyond the outermost bars
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +104,52 @@ def _label_rows(axes: Axes, labels: list[str], quiet: set[int]) -> None:
         tick.set_color(canvas.MUTED if index in quiet else canvas.INK)
 
 
-def _span(axes: Axes, ends: Floats) -> float:
-    """Limits that hold all bars and their numbers; returns the width of the axis."""
-    known = finite(ends)
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
-    width = high - low or max(abs(high), 1.0) * 0.5
-    axes.set_xlim(low - 0.16 * width, high + 0.16 * width)
-    return width * 1.32
-
-
-def _write(axes: Axes, row: int, ends: tuple[float, float], text: str, room: float) -> None:
+def _write(axes: Axes, row: int, ends: tuple[float, float], text: str) -> None:
     """A number beyond the end of a bar, on the side to which the bar points."""
     start, end = ends
     right = end >= start
-    offset = room * 0.008 * (1 if right else -1)
-    axes.text(end + offset, row, text, ha="left" if right else "right", va="center", fontsize=8.5, color=canvas.INK)
+    number = axes.annotate(
+        text,
+        (end, row),
+        (_GAP if right else -_GAP, 0),
+        textcoords="offset points",
+        ha="left" if right else "right",
+        va="center",
+        fontsize=8.5,
+        color=canvas.INK,
+    )
+    number.set_in_layout(False)  # it will be inside: see _make_room
+
+
+def _make_room(figure: Figure, axes: Axes, ends: Floats) -> None:
+    """Set limits that hold all bars and the numbers beside them, and as many ticks as have room."""
+    known = finite(ends)
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    if low == high:
+        low, high = low - 0.25 * max(abs(low), 1.0), high + 0.25 * max(abs(high), 1.0)
+    axes.set_xlim(low, high)
+    figure.draw_without_rendering()
+    width = axes.get_window_extent().width
+    gap = 2 * _GAP * figure.dpi / 72
+    numbers = [(text, min(text.get_window_extent().width + gap, 0.4 * width)) for text in _numbers(axes)]
+    lefts = [(text.xy[0], room) for text, room in numbers if text.get_horizontalalignment() == "right"]
+    rights = [(text.xy[0], room) for text, room in numbers if text.get_horizontalalignment() == "left"]
+    left, right = low, high
+    for _ in range(30):  # wider limits make a number wider in their units
+        unit = (right - left) / width
+        left = min([low - _MARGIN * width * unit, *(at - room * unit for at, room in lefts)])
+        right = max([high + _MARGIN * width * unit, *(at + room * unit for at, room in rights)])
+    axes.set_xlim(left, right)
+    widest = max((label.get_window_extent().width for label in axes.get_xticklabels()), default=0.0)
+    room = int(width / (1.25 * widest)) if widest else 9
+    if room < len(axes.get_xticklabels()):
+        axes.locator_params(axis="x", nbins=max(room, 1))
+
+
+def _numbers(axes: Axes) -> list[Annotation]:
+    from matplotlib.text import Annotation
+
+    return [text for text in axes.texts if isinstance(text, Annotation)]
 
 
 def _colour(value: float) -> str:
@@ -194,23 +228,23 @@ def waterfall_figure(
         steps.append(("not explained (residual)", final - reached, True))
     figure, axes = _canvas(len(steps) + 2, title)
     points = float(base) + np.cumsum([0.0] + [value for _, value, _ in steps])
-    room = _span(axes, points)
     for position, (_, value, hatched) in enumerate(steps):
         ends = (float(points[position]), float(points[position + 1]))
         _draw_bar(axes, position + 1, ends, _colour(value), hatched=hatched)
-        _write(axes, position + 1, ends, short_number(value, sign=True), room)
+        _write(axes, position + 1, ends, short_number(value, sign=True))
         below = position + (1.31 if position + 1 < len(steps) else 1.4)
         axes.plot([ends[1]] * 2, [below, position + 1.69], color=canvas.MUTED, linewidth=0.8)
     last = len(steps) + 1
     for position, value in ((0, float(base)), (last, final)):
         axes.plot([value] * 2, [position - 0.31, position + 0.31], color=canvas.INK, linewidth=2.2)
-        _write(axes, position, (value, value), short_number(value, digits=4), room)
+        _write(axes, position, (value, value), short_number(value, digits=4))
     axes.plot([float(base)] * 2, [0.31, 0.69], color=canvas.MUTED, linewidth=0.8)
     quiet = {
         index + 1 for index, step in enumerate(steps) if step[2] or (chosen.rest and step[0] == _others(chosen.rest))
     }
     _label_rows(axes, ["base value", *[step[0] for step in steps], "prediction"], quiet)
     axes.set_xlabel(drawable(shorten(output, 60)), fontsize=9, color=canvas.INK, parse_math=False)
+    _make_room(figure, axes, np.array(points))
     _footnote(axes, chosen.missing)
     return figure
 
@@ -263,15 +297,15 @@ def bar_figure(
     cut = bool(chosen.rest and abs(ends[-1]) > 2 * longest > 0)
     if cut:
         ends[-1] = math.copysign(longest, ends[-1])
-    room = _span(axes, np.array(ends))
     for position, (_, value) in enumerate(shown):
         rest = bool(chosen.rest) and position == len(shown) - 1
         reach = (0.0, ends[position + 1])
         _draw_bar(axes, position, reach, _colour(value), hatched=rest)
-        _write(axes, position, reach, short_number(value, sign=rows == 1) + " (bar cut)" * (rest and cut), room)
+        _write(axes, position, reach, short_number(value, sign=rows == 1) + " (bar cut)" * (rest and cut))
     axes.axvline(0, color=canvas.MUTED, linewidth=0.8)
     _label_rows(axes, [label for label, _ in shown], {len(shown) - 1} if chosen.rest else set())
     label = output or (f"mean |attribution| over {rows} rows" if rows > 1 else "attribution")
     axes.set_xlabel(drawable(shorten(label, 60)), fontsize=9, color=canvas.INK, parse_math=False)
+    _make_room(figure, axes, np.array(ends))
     _footnote(axes, chosen.missing)
     return figure
