@@ -11,6 +11,7 @@ import numpy as np
 
 from captum.attr.visualization import canvas
 from captum.attr.visualization.arrays import as_floats, choose, finite, names_for
+from captum.attr.visualization.places import as_places
 from captum.attr.visualization.scaling import VisualizeSign, normalize_attributions
 from captum.errors import CaptumWarning, InputError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from captum.attr.visualization.arrays import Floats, Values
+    from captum.attr.visualization.places import Moments, Places
 
 __all__ = ["TimeseriesVisualizationMethod", "visualize_timeseries_attr"]
 
@@ -104,10 +106,10 @@ def point_pieces(x: Floats, y: Floats) -> list[npt.NDArray[np.float64]]:
 def _read(
     attr: Values,
     data: Values,
-    x_values: Values | None,
+    x_values: Moments | None,
     channel_labels: Sequence[str] | None,
     channels_last: bool,
-) -> tuple[Floats, Floats, Floats, list[str] | None]:
+) -> tuple[Floats, Floats, Places, list[str] | None]:
     values, series = as_series(attr, channels_last, "attr"), as_series(data, channels_last, "data")
     if values.shape != series.shape:
         message = f"attr and data must have the same shape; got {values.shape} and {series.shape} as (steps, channels)."
@@ -119,12 +121,9 @@ def _read(
             f"if they are the other way round, pass channels_last={not channels_last}."
         )
         warnings.warn(message, CaptumWarning, stacklevel=4)
-    x = np.arange(steps, dtype=np.float64) if x_values is None else as_floats(x_values, "x_values").ravel()
-    if x.size != steps:
-        message = f"x_values must have one value per step: expected {steps}, got {x.size}."
-        raise InputError(message)
+    places = as_places(x_values, steps, "x_values")
     labels = None if channel_labels is None else names_for(channels, channel_labels, "channel", "channel_labels")
-    return values, series, x, labels
+    return values, series, places, labels
 
 
 def _axes_for(
@@ -217,7 +216,7 @@ def _colour_bar(figure: Figure, axes: Axes, series: _Series) -> None:
 def visualize_timeseries_attr(
     attr: Values,
     data: Values,
-    x_values: Values | None = None,
+    x_values: Moments | None = None,
     method: str = "overlay_individual",
     sign: str = "absolute_value",
     channel_labels: Sequence[str] | None = None,
@@ -237,7 +236,8 @@ def visualize_timeseries_attr(
     Args:
         attr: ``(N, C)``, or ``(C, N)`` with ``channels_last=False``; tensor or array; a batch axis of 1 is dropped.
         data: the series itself, of the same shape.
-        x_values: ``(N,)``, where the steps lie; by default 0 to N − 1.
+        x_values: ``(N,)``, where the steps lie: numbers, or moments such as ``datetime`` objects and ``datetime64``
+            arrays; by default 0 to N − 1.
         method: ``"overlay_individual"`` (one plot per channel, attributions behind the line), ``"overlay_combined"``
             (one plot, attributions summed over the channels) or ``"colored_graph"`` (lines coloured by attribution).
         sign: ``"positive"``, ``"absolute_value"``, ``"negative"`` or ``"all"``.
@@ -263,12 +263,12 @@ def visualize_timeseries_attr(
         CaptumWarning: if there are more channels than steps.
     """
     chosen, part = choose(_Method, method, "method"), choose(VisualizeSign, sign, "sign")
-    values, series, x, labels = _read(attr, data, x_values, channel_labels, channels_last)
+    values, series, places, labels = _read(attr, data, x_values, channel_labels, channels_last)
     combined = chosen is _Method.overlay_combined
     scaled = normalize_attributions(values.sum(axis=1, keepdims=True) if combined else values, part, outlier_perc)
     colours = canvas.named_map(cmap) if cmap is not None else canvas.sign_map(part)
     low = -1.0 if part is VisualizeSign.all else 0.0
-    ready = _Series(series, x, scaled, labels, colours, low)
+    ready = _Series(series, places.x, scaled, labels, colours, low)
     figure, plots = _axes_for(plt_fig_axis, 1 if combined else series.shape[1], fig_size, use_pyplot)
     if combined:
         _combined(plots[0], ready, alpha_overlay, pyplot_kwargs)
@@ -280,6 +280,8 @@ def visualize_timeseries_attr(
                 _coloured(axes, ready, channel, pyplot_kwargs)
             if labels:
                 axes.set_ylabel(labels[channel])
+    for axes in plots:
+        places.mark(axes.xaxis)
     if show_colorbar:
         _colour_bar(figure, plots[-1], ready)
     if title:

@@ -8,6 +8,7 @@ import numpy as np
 
 from captum.attr.visualization import canvas
 from captum.attr.visualization.arrays import as_floats, names_for
+from captum.attr.visualization.places import as_places
 from captum.attr.visualization.scaling import symmetric_limit
 from captum.attr.visualization.timeseries import as_series, padded_limits, point_pieces, step_edges
 from captum.attr.visualization.wording import drawable, shorten
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from captum.attr.visualization.arrays import Floats, Values
+    from captum.attr.visualization.places import Moments
 
 __all__ = ["series_figure"]
 
@@ -107,13 +109,13 @@ def series_figure(
     values: Values,
     data: Values | None = None,
     *,
-    x: Values | None = None,
+    x: Moments | None = None,
     names: Sequence[object] | None = None,
     channels_last: bool = True,
     style: str = "auto",
     outlier_perc: float = 0,
     title: str | None = None,
-    x_label: str = "step",
+    x_label: str | None = None,
 ) -> Figure:
     """Draw a time series with its attributions, blue for negative and orange for positive, on one scale.
 
@@ -121,14 +123,15 @@ def series_figure(
         values: ``(T, C)`` attributions, or ``(C, T)`` with ``channels_last=False``; ``(T,)`` for one channel; a batch
             axis of 1 is dropped.
         data: the series, of the same shape; without it only the attributions are drawn.
-        x: ``(T,)``, where the steps lie; by default 0 to T − 1.
+        x: ``(T,)``, where the steps lie: numbers, or moments such as ``datetime`` objects and ``datetime64`` arrays;
+            by default 0 to T − 1.
         names: C channel names.
         channels_last: whether the last axis holds the channels.
         style: ``"line"`` (each channel's line on a band of colour), ``"strip"`` (channels by steps, colours only) or
             ``"auto"``: lines for up to 10 channels whose data are given.
         outlier_perc: percent of the attribution mass beyond the end of the colour scale, 0 to 100.
         title: title of the figure.
-        x_label: what the horizontal axis counts.
+        x_label: what the horizontal axis counts; by default ``step``, or ``time``.
 
     Returns:
         A figure that pyplot does not know of.
@@ -149,26 +152,25 @@ def series_figure(
         message = f"values and data must have the same shape; got {attributions.shape} and {series.shape}."
         raise InputError(message)
     steps, channels = attributions.shape
-    places = np.arange(steps, dtype=np.float64) if x is None else as_floats(x, "x").ravel()
-    if places.size != steps:
-        message = f"x must have one value per step: expected {steps}, got {places.size}."
-        raise InputError(message)
-    order = np.argsort(places, kind="stable")
+    places = as_places(x, steps, "x")
+    order = np.argsort(places.x, kind="stable")
     labels = [drawable(shorten(name, 30)) for name in names_for(channels, names, "channel", "names")]
     mappable, extend = _mappable(attributions, outlier_perc)
     with_lines = style == "line" or (style == "auto" and channels <= _MOST_LINES)
     if series is not None and with_lines:
         figure = canvas.bare_figure((8.0, 0.9 + 1.35 * channels + (0.3 if title else 0)))
-        last = _lines(figure, series[order], attributions[order], places[order], labels, mappable)
+        last = _lines(figure, series[order], attributions[order], places.x[order], labels, mappable)
         holders = figure.axes[: 2 * channels]
     else:
         figure = canvas.bare_figure((8.0, 1.1 + min(max(0.24 * channels, 0.5), 7.0) + (0.3 if title else 0)))
-        last = _map(figure, attributions[order], places[order], labels, mappable)
+        last = _map(figure, attributions[order], places.x[order], labels, mappable)
         holders = [last]
     if x is None:
         canvas.whole_ticks(last.xaxis)
+    places.mark(last.xaxis)
     note = canvas.missing_note(attributions)
-    label = " · ".join(part for part in (drawable(shorten(x_label, 60)), note) if part)
+    counted = ("time" if places.dated else "step") if x_label is None else x_label
+    label = " · ".join(part for part in (drawable(shorten(counted, 60)), note) if part)
     last.set_xlabel(label, fontsize=9, color=canvas.INK, parse_math=False)
     canvas.side_bar(mappable, holders, "attribution", extend=extend)
     canvas.figure_heading(figure, title)
