@@ -72,6 +72,8 @@ class Line:
         self._score = score
         self._shape = ends[1].shape
         self._start, self._end = head.of(ends[0]), head.of(ends[1])
+        # rows by (height, width, channel), as the gradients lie in memory
+        self._total = torch.zeros((len(ends[1]), self._end[0].numel()), dtype=self._end.dtype, device="cpu")
 
     def points(self, chunk: Chunk, nodes: Tensor) -> Tensor:
         """The head's results at the points of a chunk."""
@@ -81,11 +83,22 @@ class Line:
         """``body(images)`` at the points of a chunk, for images that only the head may read; nothing if others do."""
         return self._layout.run_behind_head(self.points(chunk, nodes), (chunk.count, *self._shape[1:]), body)
 
-    def gradients(self, chunk: Chunk, nodes: Tensor) -> Tensor | None:
-        """Gradients of the score by the head's results, or None when the model reads its input otherwise."""
+    def add(self, chunk: Chunk, nodes: Tensor, weights: Tensor) -> bool:
+        """Add up the weighted gradients by the head's results; False when the model reads its input otherwise."""
+        gradients = self._gradients(chunk, nodes)
+        if gradients is None:
+            return False
+        index = chunk.rows.index
+        examples = torch.arange(chunk.rows.batch, device="cpu") if index is None else index
+        shares = torch.zeros((len(self._total), chunk.count), dtype=gradients.dtype, device="cpu")
+        shares[examples, torch.arange(chunk.count, device="cpu")] = weights[chunk.variants].to(gradients.dtype)
+        self._total.addmm_(shares, gradients.permute(0, 2, 3, 1).reshape(chunk.count, -1))
+        return True
+
+    def _gradients(self, chunk: Chunk, nodes: Tensor) -> Tensor | None:
         caught: list[Tensor] = []
         with torch.enable_grad():
-            root = torch.zeros(1, dtype=self._end.dtype, requires_grad=True)
+            root = torch.zeros(1, dtype=self._end.dtype, device="cpu", requires_grad=True)
             mapped = Catch.apply(root, self.points(chunk, nodes), caught)
             shape = (chunk.count, *self._shape[1:])
             found = self._layout.run_behind_head(
@@ -93,8 +106,10 @@ class Line:
             )
         if not found:
             return None
-        return caught[0] if caught else torch.zeros((chunk.count, *self._end.shape[1:]), dtype=self._end.dtype)
+        return caught[0] if caught else self._end.new_zeros((chunk.count, *self._end.shape[1:]))
 
-    def pull(self, total: Tensor) -> Tensor:
-        """Gradients by the variable from a sum of those by the head's results."""
+    def pull(self) -> Tensor:
+        """The sum of the gradients by the variable, ``(B, C, H, W)``."""
+        _, channels, height, width = self._end.shape
+        total = self._total.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
         return self._head.pull(total, self._shape)

@@ -73,40 +73,28 @@ class _Path:
         self._ends = ends
         self._nodes, self._weights = rule
         self._create_graph = create_graph
-        self._behind = False
         self._line: Line | None = None
         self._totals = [torch.zeros(v.shape, dtype=precise(v.dtype), device=v.device) for v in ends[1]]
-        self._total: Tensor | None = None
 
     def gradients(self, chunk: Chunk) -> Tensors:
-        """Weighted gradients at the points of a chunk, by the variables or by the head's results."""
-        self._behind = False
+        """Weighted gradients at the points of a chunk; nothing when the line has added them up already."""
         if self._line is None and not self._create_graph:
             self._line = self._function.line(*self._ends)
-        if self._line is not None:
-            found = self._line.gradients(chunk, self._nodes)
-            if found is not None:
-                self._behind = True
-                return self._weighed(chunk, (found,))
+        if self._line is not None and self._line.add(chunk, self._nodes, self._weights):
+            return ()
         points = points_on_path(*self._ends, chunk, self._nodes)
-        return self._weighed(chunk, self._function.gradients(points, chunk.rows, create_graph=self._create_graph))
-
-    def _weighed(self, chunk: Chunk, grads: Tensors) -> Tensors:
+        grads = self._function.gradients(points, chunk.rows, create_graph=self._create_graph)
         return tuple(g.to(precise(g.dtype)) * chunk.of(self._weights.to(precise(g.dtype)), g) for g in grads)
 
     def add(self, chunk: Chunk, grads: Tensors) -> None:
         """Take in what :meth:`gradients` gave for this chunk."""
-        if not self._behind:
+        if grads:
             self._totals = [fold(t, chunk, g) for t, g in zip(self._totals, grads, strict=True)]
-            return
-        if self._total is None:
-            self._total = grads[0].new_zeros((self._function.batch, *grads[0].shape[1:]))
-        self._total = fold(self._total, chunk, grads[0])
 
     def result(self) -> Tensors:
         """The sums by the variables."""
-        if self._total is not None and self._line is not None:
-            self._totals = [self._totals[0] + self._line.pull(self._total)]
+        if self._line is not None:
+            self._totals = [self._totals[0] + self._line.pull()]
         return tuple(self._totals)
 
 
