@@ -136,3 +136,10 @@ def test_what_cannot_be_drawn_is_said(call: object, text: str) -> None:
 
 def test_every_kind_has_a_case() -> None:
     assert {kind for _, kind in CASES} == set(KINDS)
+
+
+def test_numbers_that_are_no_map_say_how_to_draw_them() -> None:
+    image = Explanation(torch.ones(1, 5), torch.rand(1, 3, 8, 8), "attention_rollout", modality="image")
+    with pytest.raises(InputError, match=r"these are \(1, 5\): arrange them as a map .* or choose kind='bar'"):
+        image.plot()
+    assert image.plot(kind="bar").axes

@@ -130,7 +130,10 @@ def _heading(explanation: Explanation) -> str:
 def _image(explanation: Explanation, view: View, options: Options) -> Figure:
     attribution = view.leaf.value.detach()[0]
     if attribution.dim() not in (2, 3):
-        message = f"an image has attributions (N, H, W) or (N, C, H, W); these are {tuple(view.leaf.value.shape)}"
+        message = (
+            f"an image has attributions (N, H, W) or (N, C, H, W); these are {tuple(view.leaf.value.shape)}: arrange "
+            "them as a map by dataclasses.replace(explanation, attributions=…), or choose kind='bar'"
+        )
         raise InputError(message)
     # channels summed here, so that a map of few rows is never taken for channels
     attribution = attribution.sum(0) if attribution.dim() == 3 else attribution
