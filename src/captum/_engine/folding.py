@@ -67,7 +67,7 @@ class Convolution:
 
     weight: Tensor
     bias: Tensor | None
-    version: int
+    versions: tuple[int, ...]
     norm: Norm | None = None
     plain: bool = False
     prepared: tuple[Tensor, Tensor | None] | None = None
@@ -78,6 +78,11 @@ class Convolution:
         if norm is None or (self.norm is not None and not self.norm.same(norm)):
             self.plain = True
         self.norm = norm
+
+    @property
+    def current(self) -> bool:
+        """Whether weight and bias are what they were when they were first seen."""
+        return self.versions == _versions((self.weight, self.bias))
 
     @property
     def folds(self) -> bool:
@@ -174,8 +179,8 @@ class Probe(TorchFunctionMode):
         weight, bias = call["weight"], call.get("bias")
         if not _is_plain(call["input"], weight) or out.dim() != 4:
             return None
-        convolution = self._convolutions.setdefault(id(weight), Convolution(weight, bias, _version(weight)))
-        if convolution.bias is not bias or convolution.version != _version(weight):
+        convolution = self._convolutions.setdefault(id(weight), Convolution(weight, bias, _versions((weight, bias))))
+        if convolution.bias is not bias or not convolution.current:
             convolution.plain = True
         earlier = self._made.get(id(out))
         if earlier is not None and earlier[0]() is not None:
@@ -286,7 +291,7 @@ class Folded(TorchFunctionMode):
             return self._passed_on(known, mapped)
         if known is None or not _is_plain(call["input"], call["weight"]) or known.bias is not call.get("bias"):
             return func(*args, **keywords)
-        if known.version != _version(known.weight):
+        if not known.current:
             self._diverge()
         return self._passed_on(known, _run(known, call))
 

@@ -81,7 +81,7 @@ def _prepared(call: IncrementCall, weight: Tensor, bias: Tensor | None) -> Convo
     known = call.convolutions.get(id(weight))
     if known is None or known.bias is not bias or torch.is_autocast_enabled("cpu"):
         return None
-    if known.version != weight._version or call.increments[0].values.dtype != torch.float32:
+    if not known.current or call.increments[0].values.dtype != torch.float32:
         raise Diverged
     return known
 

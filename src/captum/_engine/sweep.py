@@ -46,7 +46,7 @@ class Plan:
         limit: rows per forward pass, or None to plan.
         elements: elements of one row of the variable.
         work: parameters of the model, 0 when unknown.
-        trial: whether a planned sweep begins with one row, from which the next chunks learn how to run.
+        trial: whether a planned sweep begins with two rows, from which the next chunks learn how to run.
     """
 
     def __init__(self, limit: int | None, elements: int, work: int = 0, *, trial: bool = False) -> None:
@@ -60,7 +60,7 @@ class Plan:
         """Rows of the next chunk; planned chunks share the remaining rows evenly."""
         if self._trial and remaining > 2 * self._size:
             self._trial = False
-            return 1
+            return 2
         if self._fixed or remaining <= self._size:
             return min(self._size, remaining)
         chunks = -(-remaining // self._size)
