@@ -57,7 +57,7 @@ class Windows:
         del batch
         parts = values.T.split(self._sizes, 1)
         return tuple(
-            _contract(part.reshape(-1, *grid), covers) / _contract(part.new_ones((1, *grid)), covers)
+            _total(part.reshape(-1, *grid), covers) / _contract(part.new_ones((1, *grid)), covers)
             for part, grid, covers in zip(parts, self.grids, self._covers, strict=True)
         )
 
@@ -75,6 +75,19 @@ def _intervals(size: int, window: int, stride: int) -> Tensor:
     start = torch.arange(positions, device="cpu")[:, None] * stride
     element = torch.arange(size, device="cpu")
     return ((element >= start) & (element < start + window)).double()
+
+
+def _total(values: Tensor, covers: list[Tensor]) -> Tensor:
+    """Like :func:`_contract`, but what is not finite stays where its windows lie: elsewhere 0 · NaN would be NaN."""
+    finite = values.isfinite()
+    if bool(finite.all()):
+        return _contract(values, covers)
+    total = _contract(torch.where(finite, values, 0), covers)
+    for odd in (math.inf, -math.inf, math.nan):
+        here = values.isnan() if math.isnan(odd) else values == odd
+        touched = _contract(here.to(values.dtype), covers) > 0.5
+        total = torch.where(touched, total + odd, total)
+    return total
 
 
 def _contract(values: Tensor, covers: list[Tensor]) -> Tensor:
