@@ -80,8 +80,6 @@ def _intervals(size: int, window: int, stride: int) -> Tensor:
 def _total(values: Tensor, covers: list[Tensor]) -> Tensor:
     """Like :func:`_contract`, but what is not finite stays where its windows lie: elsewhere 0 · NaN would be NaN."""
     finite = values.isfinite()
-    if bool(finite.all()):
-        return _contract(values, covers)
     total = _contract(torch.where(finite, values, 0), covers)
     for odd in (math.inf, -math.inf, math.nan):
         here = values.isnan() if math.isnan(odd) else values == odd
