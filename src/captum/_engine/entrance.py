@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.grad import conv2d_input
 
 if TYPE_CHECKING:
-    from captum._engine.folding import Convolution
+    from captum._engine.convolutions import Convolution
 
 _COPIES = {"detach", "clone"}
 _HARMLESS = {"requires_grad_", "is_inference", "grad"}  # the last is torch.autograd.grad

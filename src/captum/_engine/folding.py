@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NoReturn, Self
 
 import torch
@@ -18,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from captum._engine.convolutions import Convolution, Norm, is_plain, versions
 from captum._engine.entrance import Entrance, Head
-from captum._engine.strided import FEW_CHANNELS, StridedConvolution, split_phases
 
 _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _BATCH_NORM = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
 _NEUTRAL_CALLS = {"dim", "size", "is_floating_point", "__len__"}
-_NEUTRAL_PROPERTIES = {"shape", "dtype", "device", "ndim", "requires_grad", "is_cuda", "layout"}
+_NEUTRAL_PROPERTIES = {"shape", "dtype", "device", "ndim", "requires_grad", "is_cuda", "is_leaf", "layout"}
 _NOTICES = {
     "as_strided", "stride", "storage_offset", "untyped_storage", "storage", "data_ptr", "is_contiguous", "as_strided_",
     "as_strided_scatter", "set_", "numpy", "__array__", "__dlpack__",
@@ -35,88 +34,6 @@ Call = Callable[..., Any]
 
 class Diverged(BaseException):
     """The model uses a convolution's result otherwise than before; no code of a model is meant to catch this."""
-
-
-@dataclass(frozen=True)
-class Norm:
-    """The batch norm after a convolution: its tensors and ``eps``, with their versions."""
-
-    tensors: tuple[Tensor | None, ...]  # running mean, running variance, weight, bias
-    eps: float
-    versions: tuple[int, ...]
-
-    @classmethod
-    def of(cls, call: dict[str, Any]) -> Norm | None:
-        """The batch norm of a call in eval mode in single precision; None for any other."""
-        tensors = tuple(call.get(k) for k in ("running_mean", "running_var", "weight", "bias"))
-        floats = all(isinstance(t, Tensor) and t.dtype == torch.float32 for t in tensors if t is not None)
-        if call.get("training", False) or tensors[0] is None or tensors[1] is None or not floats:
-            return None
-        return cls(tensors, float(call.get("eps", 1e-5)), _versions(tensors))
-
-    def same(self, other: Norm | None) -> bool:
-        """Whether two calls normalise alike."""
-        if other is None or self.eps != other.eps or self.versions != other.versions:
-            return False
-        return all(a is b for a, b in zip(self.tensors, other.tensors, strict=True))
-
-
-@dataclass
-class Convolution:
-    """What is known about the convolutions of one weight: what follows them, and the tensors they run with instead."""
-
-    weight: Tensor
-    bias: Tensor | None
-    versions: tuple[int, ...]
-    norm: Norm | None = None
-    plain: bool = False
-    prepared: tuple[Tensor, Tensor | None] | None = None
-    kernels: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
-
-    def followed_by(self, norm: Norm | None) -> None:
-        """Take note of a use of a result; anything but one and the same batch norm means no folding."""
-        if norm is None or (self.norm is not None and not self.norm.same(norm)):
-            self.plain = True
-        self.norm = norm
-
-    @property
-    def current(self) -> bool:
-        """Whether weight and bias are what they were when they were first seen."""
-        return self.versions == _versions((self.weight, self.bias))
-
-    @property
-    def folds(self) -> bool:
-        """Whether the batch norm is taken into the weight."""
-        return self.norm is not None and not self.plain
-
-    def parameters(self) -> tuple[Tensor, Tensor | None]:
-        """Weight (channels last) and bias to run with, without gradients."""
-        if self.prepared is None:
-            with torch.inference_mode(False), torch.no_grad():
-                weight, bias = self._folded() if self.folds else (self.weight.detach(), self.bias)
-                bias = None if bias is None else bias.detach()
-                self.prepared = weight.contiguous(memory_format=torch.channels_last), bias
-        return self.prepared
-
-    def kernel(self, stride: int) -> Tensor:
-        """The weight by phases of the stride."""
-        if stride not in self.kernels:
-            with torch.inference_mode(False), torch.no_grad():
-                self.kernels[stride] = split_phases(self.parameters()[0], stride)
-        return self.kernels[stride]
-
-    def _folded(self) -> tuple[Tensor, Tensor]:
-        if self.norm is None:
-            message = "There is no batch norm to fold."
-            raise RuntimeError(message)
-        mean, variance, gain, shift = (None if t is None else t.detach().double() for t in self.norm.tensors)
-        if mean is None or variance is None:
-            message = "A batch norm in eval mode has running statistics."
-            raise RuntimeError(message)
-        scale = torch.rsqrt(variance + self.norm.eps) if gain is None else gain * torch.rsqrt(variance + self.norm.eps)
-        bias = -mean if self.bias is None else self.bias.detach().double() - mean
-        bias = bias * scale if shift is None else bias * scale + shift
-        return self.weight.detach() * scale.float().reshape(-1, 1, 1, 1), bias.float()
 
 
 class Probe(TorchFunctionMode):
@@ -177,9 +94,9 @@ class Probe(TorchFunctionMode):
 
     def _record(self, call: dict[str, Any], out: Tensor) -> Convolution | None:
         weight, bias = call["weight"], call.get("bias")
-        if not _is_plain(call["input"], weight) or out.dim() != 4:
+        if not is_plain(call["input"], weight) or out.dim() != 4:
             return None
-        convolution = self._convolutions.setdefault(id(weight), Convolution(weight, bias, _versions((weight, bias))))
+        convolution = self._convolutions.setdefault(id(weight), Convolution(weight, bias, versions((weight, bias))))
         if convolution.bias is not bias or not convolution.current:
             convolution.plain = True
         earlier = self._made.get(id(out))
@@ -289,11 +206,11 @@ class Folded(TorchFunctionMode):
             if torch.is_grad_enabled() and call["input"].requires_grad and not mapped.requires_grad:
                 mapped = mapped.requires_grad_().clone()
             return self._passed_on(known, mapped)
-        if known is None or not _is_plain(call["input"], call["weight"]) or known.bias is not call.get("bias"):
+        if known is None or not is_plain(call["input"], call["weight"]) or known.bias is not call.get("bias"):
             return func(*args, **keywords)
         if not known.current:
             self._diverge()
-        return self._passed_on(known, _run(known, call))
+        return self._passed_on(known, known.run(call))
 
     def _passed_on(self, known: Convolution, out: Tensor) -> Tensor:
         if not known.folds or known.norm is None:
@@ -313,44 +230,6 @@ class Folded(TorchFunctionMode):
             self._diverge()
         given.spent = True
         return out
-
-
-def _run(known: Convolution, call: dict[str, Any]) -> Tensor:
-    """The convolution with its prepared weight."""
-    weight, bias = known.parameters()
-    strided = _few_channels(call)
-    if strided is not None:
-        return StridedConvolution.apply(call["input"], (weight, bias, known.kernel(strided[0])), *strided)
-    options = (call.get("stride", 1), call.get("padding", 0), call.get("dilation", 1), call.get("groups", 1))
-    return torch.conv2d(call["input"], weight, bias, *options)
-
-
-def _few_channels(call: dict[str, Any]) -> tuple[int, int] | None:
-    """Stride and padding of a convolution whose gradient by the input is wanted and is better taken by phases."""
-    x, stride, padding = call["input"], _pair(call.get("stride", 1)), _pair(call.get("padding", 0))
-    if stride is None or padding is None or not x.requires_grad or not torch.is_grad_enabled():
-        return None
-    alike = stride[0] == stride[1] > 1 and padding[0] == padding[1]
-    few = x.shape[1] <= FEW_CHANNELS and call.get("groups", 1) == 1 and _pair(call.get("dilation", 1)) == (1, 1)
-    return (stride[0], padding[0]) if alike and few else None
-
-
-def _is_plain(x: Any, weight: Any) -> bool:
-    """Whether a convolution is one of images in single precision on a CPU, outside of autocast and transforms."""
-    tensors = all(isinstance(t, Tensor) and t.dtype == torch.float32 and t.device.type == "cpu" for t in (x, weight))
-    if not tensors or x.dim() != 4 or weight.dim() != 4 or weight.is_inference():
-        return False
-    return not torch.is_autocast_enabled("cpu") and not torch._C._are_functorch_transforms_active()
-
-
-def _pair(value: Any) -> tuple[int, int] | None:
-    """A stride or padding as two numbers; None for padding given by name."""
-    if isinstance(value, int):
-        return value, value
-    if isinstance(value, str):
-        return None
-    numbers = tuple(int(v) for v in value)
-    return (numbers[0], numbers[-1]) if numbers else None
 
 
 def _bind(names: tuple[str, ...], args: Sequence[Any], keywords: dict[str, Any]) -> dict[str, Any]:
@@ -373,11 +252,3 @@ def _tensors(values: Sequence[Any]) -> Iterator[Tensor]:
             yield from _tensors(value)
         elif isinstance(value, dict):
             yield from _tensors(list(value.values()))
-
-
-def _version(tensor: Tensor) -> int:
-    return -1 if tensor.is_inference() else tensor._version
-
-
-def _versions(tensors: Sequence[Tensor | None]) -> tuple[int, ...]:
-    return tuple(_version(t) for t in tensors if t is not None)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from captum._engine.boxes import Span
-from captum._engine.folding import Convolution
+from captum._engine.convolutions import Convolution
 from captum._engine.increments import Increment, Unchanged
 
 #: Above this share of a map, computing all of it is faster than cutting boxes out.

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from captum._engine.folding import Convolution, Diverged
+from captum._engine.convolutions import Convolution
+from captum._engine.folding import Diverged
 from captum._engine.increment_calls import MOST, IncrementCall, changed, leaves
 from captum._engine.increment_rules import rule_for
 from captum._engine.increments import Increment

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum._engine.boxes import Reach, Span, Window
-from captum._engine.folding import Convolution, Diverged, Norm
+from captum._engine.convolutions import Convolution, Norm
+from captum._engine.folding import Diverged
 from captum._engine.increment_calls import IncrementCall, changed, leaves
 from captum._engine.increments import Increment, Unchanged, pixels_last
 from captum._engine.operators import OPERATORS, Kind

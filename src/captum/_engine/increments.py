@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from captum._engine.boxes import Places, Reach, Span
-from captum._engine.folding import Norm
+from captum._engine.convolutions import Norm
 
 Compute = Callable[..., Any]
 #: How many maps made of one map are remembered; weights that differ from pack to pack would make many.

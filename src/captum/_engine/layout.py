@@ -10,8 +10,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from captum._engine.convolutions import Convolution
 from captum._engine.entrance import Head
-from captum._engine.folding import Convolution, Folded, Image, Probe
+from captum._engine.folding import Folded, Image, Probe
 
 T = TypeVar("T")
 Body = Callable[[tuple[Tensor, ...]], T]

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 #: From how many input channels on the usual kernels are as fast.
 FEW_CHANNELS = 4
@@ -44,7 +43,7 @@ def gradient_by_input(gradient: Tensor, kernel: Tensor, stride: int, padding: in
 
 
 class StridedConvolution(torch.autograd.Function):
-    """2-D convolution with one stride and padding for both sides; differentiable once, by its input alone."""
+    """2-D convolution with one stride and padding for both sides; differentiable by its input alone."""
 
     @staticmethod
     def forward(
@@ -56,9 +55,6 @@ class StridedConvolution(torch.autograd.Function):
         return torch.conv2d(x, weight, bias, stride, padding)
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides the names of parameters
-        ctx: Any, gradient: Tensor
-    ) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch declares *args
         """The gradient by ``x``."""
         return gradient_by_input(gradient, ctx.kernel, ctx.stride, ctx.padding, ctx.size), None, None, None

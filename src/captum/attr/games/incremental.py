@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from captum._engine.boxes import Places, Span
-from captum._engine.folding import Convolution, Diverged, Folded, Probe
+from captum._engine.convolutions import Convolution
+from captum._engine.folding import Diverged, Folded, Probe
 from captum._engine.increment_mode import NOTHING_KNOWN, IncrementMode, NotLocalError, leave_values
 from captum._engine.increments import Increment, Unchanged
 from captum._engine.rows import Rows
