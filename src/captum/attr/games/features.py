@@ -51,9 +51,14 @@ class Groups:
 
     def __init__(self, masks: tuple[Tensor | None, ...], tensors: tuple[Tensor, ...]) -> None:
         self._shapes = [tuple(t.shape[1:]) for t in tensors]
+        self._moved: dict[torch.device, list[Tensor]] = {}
+        self._sorted: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._starts: list[int | None] = []
+        if all(m is None for m in masks):
+            self._each_element()
+            return
         given = [m for m in masks if m is not None and m.numel()]
         start = 1 + max((int(m.max()) for m in given), default=-1)
-        self._starts: list[int | None] = []
         labelled: list[Tensor] = []
         for mask, shape in zip(masks, self._shapes, strict=True):
             if mask is not None:
@@ -70,8 +75,14 @@ class Groups:
         self.players = len(labels)
         self.shared = all(len(i) == 1 for i in self.ids)
         self._starts = [_run_start(i) for i in self.ids]
-        self._moved: dict[torch.device, list[Tensor]] = {}
-        self._sorted: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def _each_element(self) -> None:
+        """Every element is its own player, tensor after tensor."""
+        sizes = [math.prod(shape) for shape in self._shapes]
+        self.players, self.shared = sum(sizes), True
+        counted = torch.arange(self.players, device="cpu").split(sizes)
+        self.ids = [part.reshape(1, *shape) for part, shape in zip(counted, self._shapes, strict=True)]
+        self._starts = [sum(sizes[:i]) if size else None for i, size in enumerate(sizes)]
 
     def keep(self, members: Tensor, rows: Rows | None) -> tuple[Tensor, ...]:
         """See :class:`Features`."""

@@ -26,7 +26,7 @@ SHAPE_ERRORS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
 #: What torch says to code that differentiates, or meets tensors made for training, in inference mode.
 NEEDS_GRAPH = ("nference", "does not require grad", "does not have a grad_fn")
 #: Rows of at most this many elements are a table's: chunks of them, and what layers make of them, are best kept in the
-#: processor's caches. How wide the layers are is guessed from the number of parameters.
+#: caches of the processors that share them. How wide the layers are is guessed from the number of parameters.
 TABLE_ROW = 1 << 13
 TABLE_ELEMENTS = 3 << 17
 NO_PAIRS = torch.zeros(0, dtype=torch.int64, device="cpu")
@@ -81,7 +81,8 @@ class _Batches(Plan):
         elements, work = max(1, variable.elements()), parameter_count(variable.modules)
         super().__init__(limit, elements, work)
         if limit is None and elements <= TABLE_ROW:
-            self._cap = max(1, min(self._cap, TABLE_ELEMENTS // max(elements, math.isqrt(work))))
+            share = TABLE_ELEMENTS * torch.get_num_threads() // max(elements, math.isqrt(work))
+            self._cap = max(1, min(self._cap, share))
             self._size = min(self._size, self._cap)
         self._batch = variable.batch
         self._whole = whole
@@ -343,8 +344,9 @@ class Game:
 def thaw(modules: list[nn.Module]) -> None:
     """Make ordinary tensors of those that modules kept from inference mode, such as a mask: they may train later."""
     for module in modules:
-        for name, value in [*vars(module).items(), *module.named_buffers(recurse=False)]:
-            if isinstance(value, Tensor) and value.is_inference():
+        for values in (module.__dict__, module._buffers):
+            found = [(k, v) for k, v in values.items() if isinstance(v, Tensor) and v.is_inference()]
+            for name, value in found:
                 setattr(module, name, value.clone())
 
 

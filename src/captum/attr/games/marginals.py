@@ -31,7 +31,7 @@ def leave_one_out(players: int) -> Estimator[Estimate]:
     for start in range(0, players, block):
         count = min(block, players - start)
         coalitions = torch.ones((count + 1, players), dtype=torch.bool)
-        coalitions[torch.arange(1, count + 1), torch.arange(start, start + count)] = False
+        coalitions[1:].diagonal(start).fill_(False)
         scores = yield coalitions
         parts.append(scores[:1] - scores[1:])
     values = torch.cat(parts)

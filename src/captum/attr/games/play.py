@@ -7,6 +7,7 @@ The first coalition that it yields is the full one, alone: the unchanged input.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -54,12 +55,17 @@ def nobody(players: int) -> Tensor:
     return torch.zeros((1, players), dtype=torch.bool, device="cpu")
 
 
+def host() -> contextlib.AbstractContextManager[object]:
+    """What makes tensors be made on the CPU; nothing where they are anyway, as it costs each operator a little."""
+    return contextlib.nullcontext() if torch.get_default_device() == HOST else HOST
+
+
 def play(estimator: Estimator[T], game: Callable[[Tensor], Tensor]) -> T:
     """Run an estimator against a game that answers at once."""
     scores: Tensor | None = None
     while True:
         try:
-            with HOST:
+            with host():
                 coalitions = next(estimator) if scores is None else estimator.send(scores)
         except StopIteration as end:
             return end.value
@@ -76,7 +82,7 @@ class _Promise(Generic[T]):
 
     def start(self) -> None:
         try:
-            with HOST:
+            with host():
                 first = next(self._estimator)
             self._wait(first)
         except Exception as fault:  # noqa: BLE001  # a future carries every failure to whoever waits
@@ -104,7 +110,7 @@ class _Promise(Generic[T]):
 
     def _send(self, answer: Future[Tensor]) -> Tensor | None:
         try:
-            with HOST:
+            with host():
                 return self._estimator.send(answer.value())
         except StopIteration as end:
             self.result.set_result(end.value)
