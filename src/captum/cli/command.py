@@ -120,7 +120,7 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
     )
     add("--target", default="argmax", metavar="CLASS", help="number or name of a class (default: the likeliest)")
     add("--out", type=Path, default=Path("captum-output"), metavar="DIR", help="default: %(default)s")
-    add("--layer", metavar="NAME", help="the module that layer methods look at (default: the last convolution)")
+    add("--layer", metavar="NAME", help="the module that layer methods look at (default: the last that knows places)")
     add("--n-steps", type=_positive, metavar="N", help="points on the path of path methods")
     add("--n-samples", type=_positive, metavar="N", help="draws of random methods")
     add("--seed", type=int, default=0, metavar="N", help="of random methods (default: %(default)s)")

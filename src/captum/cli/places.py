@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from captum.attr.gradients.grad_cam import arrangement
-from captum.attr.gradients.token_grid import token_grid
+from captum.attr.arrangement import arrangement
 from captum.attr.results.leaves import leaves
+from captum.attr.token_grid import token_grid
 from captum.errors import CaptumError, CaptumWarning
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def plane(explanation: Explanation, subject: Subject) -> Tensor | None:
     if len(found) != 1:
         return None
     values = torch.nan_to_num(found[0])
-    if explanation.layer is not None and values.dim() == 3:
+    if explanation.layer is not None and values.dim() in {3, 4} and values.shape[1] > 1:
         return _of_layer(values, explanation, subject)
     if explanation.layer is None and values.dim() == 2:
         return _of_tokens(values, explanation, subject)
@@ -58,7 +58,7 @@ def as_list(explanation: Explanation, title: str) -> Explanation:
 
 
 def _of_layer(values: Tensor, explanation: Explanation, subject: Subject) -> Tensor | None:
-    """Tokens ``(1, T, D)`` of a layer, summed over their units."""
+    """Maps of a layer, or tokens ``(1, T, D)``, summed over their units."""
     modules = subject.modules()
     layer = modules.get(explanation.layer or "")
     if layer is None:

@@ -18,6 +18,7 @@ from captum.attr.explaining import explain
 from captum.attr.explanation import Explanation
 from captum.cli.defaults import photo_defaults
 from captum.cli.faults import one_line
+from captum.cli.late_layer import late_layer
 from captum.cli.models import Subject
 from captum.cli.photo import references
 from captum.cli.request import Request, missing, request, target_index, unused
@@ -62,9 +63,17 @@ class Order:
         """The methods, read; one named twice counts once."""
         return tuple(dict.fromkeys(request(text) for text in self.methods))
 
+    @property
+    def reads_layer(self) -> bool:
+        """Whether one of the methods looks at a layer."""
+        return any("layer" in one.method.needs for one in self.requests)
+
     def check(self) -> None:
         """Refuse what can be refused before a model is loaded."""
         unused(self.settings, self.requests)
+        if self.layer is not None and not self.reads_layer:
+            message = f"no chosen method looks at a layer, so --layer {self.layer} says nothing: leave it out"
+            raise InputError(message)
         missing(self.settings, self.requests)
         if self.folder.exists() and not self.folder.is_dir():
             message = f"--out {self.folder} is a file; name a folder"
@@ -180,6 +189,8 @@ def carry_out(order: Order, subject: Subject, out: TextIO) -> Outcome:
     predictions = [Prediction(i, subject.label(i), float(probabilities[i])) for i in ranked]
     index = target_index(order.target, subject, ranked[0], len(ranked))
     target = next(prediction for prediction in predictions if prediction.index == index)
+    if layer is None and order.reads_layer:
+        layer = late_layer(subject, inputs, index)
     _say_predictions(predictions[:_TOP], target, subject, out)
     _make(order.folder)
     found = _try_each(_Task(order, subject, inputs, target, layer), out)
@@ -238,10 +249,9 @@ def _make(folder: Path) -> None:
 
 
 def _layer(order: Order, subject: Subject) -> str | None:
-    """The layer of layer methods, which has to exist."""
+    """The layer that the user named, which has to exist."""
     if order.layer is None:
-        needed = any("layer" in one.method.needs for one in order.requests)
-        return subject.late_layer() if needed else None
+        return None
     modules = subject.modules()
     if order.layer in modules and order.layer:
         return order.layer

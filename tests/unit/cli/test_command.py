@@ -76,13 +76,13 @@ def test_the_quadrature_of_path_methods_can_be_set(here: Path) -> None:
     assert saved.arguments["quadrature"] == "riemann_left"
 
 
-def test_layer_methods_take_the_last_convolution_or_the_named_layer(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_layer_methods_take_the_last_maps_or_the_named_layer(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert explain(here, "--method", "layer_activation", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["methods"][0]["layer"] == "conv"
-    assert explain(here, "--method", "layer_activation", "--layer", "relu", "--json") == 0
     assert json.loads(capsys.readouterr().out)["methods"][0]["layer"] == "relu"
+    assert explain(here, "--method", "layer_activation", "--layer", "conv", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["methods"][0]["layer"] == "conv"
+    assert explain(here, "--layer", "conv") == 2
+    assert "no chosen method looks at a layer, so --layer conv says nothing" in capsys.readouterr().err
 
 
 def test_titles_are_spelled_as_in_the_literature(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

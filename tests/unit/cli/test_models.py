@@ -32,7 +32,7 @@ def test_the_built_in_network_sees_a_cat() -> None:
     assert {"tiger cat", "tabby, tabby cat"} < set(names)
     assert not subject.model.training
     assert len(subject.labels) == 1000
-    assert subject.late_layer() in subject.modules()
+    assert subject.layer in subject.modules()
 
 
 def test_scaling_is_resize_crop_and_normalise() -> None:

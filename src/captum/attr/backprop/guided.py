@@ -17,6 +17,7 @@ from captum._engine.ruled import Tensors, require_visible, run_ruled
 from captum._engine.ruled_inputs import AtRuled, at_ruled, neuron_at_ruled
 from captum._engine.rules import RuleMode
 from captum._engine.values import describe
+from captum.attr.arrangement import arrangement
 from captum.attr.backprop.relu_rules import ReluRules
 from captum.attr.base import GradientAttribution, InternalAttribution, NeuronAttribution
 from captum.errors import InputError, LayerError
@@ -150,7 +151,7 @@ class GuidedGradCam(GradientAttribution):
 
     Args:
         model: the model.
-        layer: the convolutional module whose values Grad-CAM weighs.
+        layer: the module whose maps, or tokens on the grid of an image, Grad-CAM weighs.
         device_ids: accepted for compatibility.
         activations: names of the element-wise operators that count as ReLU (default only ``"relu"``).
     """
@@ -212,7 +213,9 @@ class GuidedGradCam(GradientAttribution):
         if len(values) != 1:
             message = f"Grad-CAM needs a layer with one tensor, got {len(values)}."
             raise LayerError(message)
-        value, grad = values[0].detach(), grads[0]
+        image = next((tuple(v.shape[1:]) for v in function.values if v.dim() == 4), None)
+        arrange = arrangement(values[0], self.layer, list(self.model.modules()), image)
+        value, grad = arrange(values[0].detach()), arrange(grads[0])
         spatial = tuple(range(2, value.dim()))
         weights = grad.mean(spatial, keepdim=True) if spatial else grad
         return F.relu((weights * value).sum(1, keepdim=True))

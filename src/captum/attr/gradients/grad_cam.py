@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from captum._engine.entry import differentiable
+from captum.attr.arrangement import Arrange, arrangement
 from captum.attr.base import GradientAttribution, LayerAttribution, wants_graph
 from captum.attr.gradients.activation import values_and_gradients
-from captum.attr.gradients.token_grid import token_grid
-from captum.errors import InputError, LayerError
+from captum.errors import InputError
 from captum.log import log_usage
 
 __all__ = ["LayerGradCam"]
 
 Variant = Literal["grad_cam", "grad_cam++", "hires_cam", "layer_cam", "eigen_cam"]
-Arrange = Callable[[Tensor], Tensor]
 VARIANTS = ("grad_cam", "grad_cam++", "hires_cam", "layer_cam", "eigen_cam")
-
-_CHANNELS_FIRST = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d)
-_TOKENS = (nn.LayerNorm, nn.MultiheadAttention, nn.Embedding, nn.Linear, nn.RMSNorm, nn.RNNBase)
 
 
 class LayerGradCam(LayerAttribution, GradientAttribution):
@@ -30,7 +25,7 @@ class LayerGradCam(LayerAttribution, GradientAttribution):
 
     Layers ``(B, C, *spatial)`` are used as they are. Layers of tokens ``(B, T, D)`` are brought to ``(B, D, h, w)`` for
     an image input (class and register tokens before the grid are dropped) or to ``(B, D, T)``, so that the map lies
-    over the positions and not over the embedding.
+    over the positions and not over the embedding; maps with channels last, ``(B, h, w, C)``, are turned round.
 
     R. Selvaraju et al., "Grad-CAM", 2016, arXiv:1610.02391. Variants: Grad-CAM++ (A. Chattopadhyay et al., 2017,
     arXiv:1710.11063), HiResCAM (R. Draelos, L. Carin, 2020, arXiv:2011.08891), LayerCAM (P. Jiang et al., 2021),
@@ -120,41 +115,3 @@ def _principal(value: Tensor) -> Tensor:
     strength = flat.abs().sum(1)
     agree = (product.sum(1) * (strength - strength.mean(1, keepdim=True))).sum(1)
     return (product * torch.where(agree < 0, -1.0, 1.0)[:, None, None]).reshape(value.shape).to(value.dtype)
-
-
-def arrangement(value: Tensor, layer: nn.Module, modules: list[nn.Module], image: tuple[int, ...] | None) -> Arrange:
-    """How to bring a layer's value to ``(B, C, *spatial)``: as it is, or from tokens ``(B, T, D)``."""
-    if value.dim() != 3 or _is_channels_first(value, layer, modules):
-        return lambda t: t
-    if image is None:
-        return lambda t: t.transpose(1, 2)
-    grids = token_grid(value.shape[1], image, modules)
-    if len(grids) != 1:
-        ways = " or ".join(f"{g.height} × {g.width} after {g.extra} others" for g in grids) or "in no way that is known"
-        message = (
-            f"The layer's value {tuple(value.shape)} holds {value.shape[1]} tokens, which may cover the image {image} "
-            f"{ways}. Pass reshape_transform, a function to (B, C, h, w), such as "
-            "lambda t: t[:, 1:].transpose(1, 2).unflatten(2, (h, w)) for one class token before the grid."
-        )
-        raise LayerError(message)
-    extra, height, width = grids[0]
-    return lambda t: t[:, extra:].transpose(1, 2).reshape(t.shape[0], t.shape[2], height, width)
-
-
-def _is_channels_first(value: Tensor, layer: nn.Module, modules: list[nn.Module]) -> bool:
-    """Tell ``(B, C, L)`` from ``(B, T, D)`` by the layer itself, then by what the model is made of."""
-    for group in (list(layer.modules()), modules):
-        channels = any(isinstance(m, _CHANNELS_FIRST) for m in group)
-        tokens = any(isinstance(m, _TOKENS) and not _is_head(m, value) for m in group)
-        if channels != tokens:
-            return channels
-    message = (
-        f"The layer's value {tuple(value.shape)} may be (B, channels, length) or (B, tokens, dim). Pass "
-        "reshape_transform: lambda t: t for the first, lambda t: t.transpose(1, 2) for the second."
-    )
-    raise LayerError(message)
-
-
-def _is_head(module: nn.Module, value: Tensor) -> bool:
-    """A linear layer that does not work on the last dim of the value says nothing about its form."""
-    return isinstance(module, nn.Linear) and value.shape[2] not in (module.in_features, module.out_features)

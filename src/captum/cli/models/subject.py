@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from captum.errors import InputError
-
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -48,18 +46,6 @@ class Subject:
     def modules(self) -> dict[str, nn.Module]:
         """Every module of the network by its path."""
         return dict(_descend("", self.model))
-
-    def late_layer(self) -> str:
-        """Path of the layer that layer methods look at unless told otherwise: the last convolution."""
-        if self.layer is not None:
-            return self.layer
-        modules = self.modules()
-        convolutions = [path for path, module in modules.items() if isinstance(module, nn.Conv2d)]
-        if not convolutions:
-            some = ", ".join(list(modules)[1:6])
-            message = f"{self.name} has no convolution to look at; name a layer with --layer, such as {some}"
-            raise InputError(message)
-        return convolutions[-1]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from captum.attr import LayerGradCam
-from captum.attr.gradients.token_grid import Grid, token_grid
+from captum.attr.token_grid import Grid, token_grid
 from captum.errors import LayerError
 
 
