@@ -38,15 +38,17 @@ class Mark:
         mode: the mode that set it.
         twin: the tensor's value for the baseline, or None where nothing is paired.
         live: whether the tensor was seen to require grad; one that turns so later may come from code unseen.
+        beside: whether it requires grad for the sake of parameters alone, as weights do that an index picks.
         notes: what rules want to tell the next rule.
     """
 
-    __slots__ = ("live", "mode", "notes", "twin")
+    __slots__ = ("beside", "live", "mode", "notes", "twin")
 
-    def __init__(self, mode: RuleMode, twin: Tensor | None = None, live: bool = False) -> None:
+    def __init__(self, mode: RuleMode, twin: Tensor | None = None, live: bool = False, *, beside: bool = False) -> None:
         self.mode = mode
         self.twin = twin
         self.live = live
+        self.beside = beside
         self.notes: dict[str, Any] = {}
 
 
@@ -193,8 +195,14 @@ class Call:
 
     @property
     def active(self) -> list[Tensor]:
-        """Tensors on the path that a derivative can reach."""
-        return [t for t in self.path if t.requires_grad]
+        """Tensors on the path from which a derivative leads to the variables."""
+        return self.mode.leading(self.path)
+
+    @property
+    def passive(self) -> list[Tensor]:
+        """Tensors on the path that no derivative follows: masks, indices, what they pick, what was detached."""
+        active = self.active
+        return [t for t in self.path if all(t is not a for a in active)]
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """An argument by position or name."""
@@ -237,9 +245,10 @@ class Call:
         """Make the call as the user wrote it, with torch's own derivative, and mark what it gives."""
         mode = self.mode
         target = self.args[0] if self.mutates else None
+        beside = not self.active
         if target is not None:
             mode.protect(target)
-            mode.adopt(target)
+            mode.adopt(target, beside=beside)
         if self.mutates and not self._writes:
             return self.settle(self.evaluate(), self.twin_value() if mode.paired else None)
         twin_args: Any = None
@@ -251,7 +260,7 @@ class Call:
             with torch.no_grad():
                 twin = self.function(*twin_args[0], **twin_args[1])
         if target is None:
-            mode.mark_all(out, twin)
+            mode.mark_all(out, twin, beside=beside)
         return out
 
     def settle(self, out: Any, twin: Any = None) -> Any:
@@ -261,7 +270,7 @@ class Call:
             return out
         target: Tensor = self.args[0]
         self.mode.protect(target)
-        self.mode.adopt(target)
+        self.mode.adopt(target, beside=not self.active)
         target.copy_(out)
         if self.mode.paired:
             with torch.no_grad():
@@ -288,7 +297,14 @@ class Marks:
         twin = found.twin
         if twin is not None:
             twin = twin.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset() - base.storage_offset())
-        return self.set(tensor, Mark(mode, twin))
+        return self.set(tensor, Mark(mode, twin, beside=found.beside))
+
+    def forget_beside(self, tensor: Tensor) -> None:
+        """A derivative leads through the memory of a tensor from now on."""
+        memory = tensor.untyped_storage().data_ptr()
+        for other in self:
+            if other.untyped_storage().data_ptr() == memory:
+                getattr(other, MARK).beside = False
 
     def set(self, tensor: Tensor, mark: Mark) -> Mark:
         """Put a mark on a tensor."""

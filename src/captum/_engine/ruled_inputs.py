@@ -160,11 +160,11 @@ class IdTwins(RuleMode):
         """Whether an id is among the ids is asked for warnings, as for padding without a mask."""
         return call.function(*call.args, **call.kwargs) if call.name == "__contains__" else super()._read(call)
 
-    def mark_all(self, out: Any, twin: Any) -> None:
+    def mark_all(self, out: Any, twin: Any, *, beside: bool = False) -> None:
         """Mark integers that no other mode follows."""
         if isinstance(out, Tensor) and (out.dtype.is_floating_point or getattr(out, MARK, None) is not None):
             return
-        super().mark_all(out, twin)
+        super().mark_all(out, twin, beside=beside)
 
 
 class Finder(Watch):

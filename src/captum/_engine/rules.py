@@ -92,6 +92,7 @@ class RuleMode(TorchFunctionMode):
         self.marks = Marks()
         self.leaves: list[Tensor] = []
         self.used: dict[str, int] = {}
+        self.besides = False
         self._saved: dict[int, list[weakref.ref[Saved]]] = {}
         self._constants: list[Tensor] = []
 
@@ -126,7 +127,7 @@ class RuleMode(TorchFunctionMode):
             return func(*args, **kwargs)
         spelling = SPELLINGS.get(func)
         if spelling is None:
-            return self._unlisted(func, args, kwargs)
+            return self._unlisted(func, args, kwargs, path)
         if kwargs.get("out") is not None:
             self.complain(func, f"{spelling.operator.name} with out=")
         call = Call(self, spelling, func, args, kwargs)
@@ -196,7 +197,7 @@ class RuleMode(TorchFunctionMode):
         self.marks.set(tensor, Mark(self))
         return True
 
-    def _unlisted(self, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+    def _unlisted(self, func: Callable[..., Any], args: Any, kwargs: dict[str, Any], path: list[Tensor]) -> Any:
         """A function that no table lists: fine when no derivative passes, else unknown."""
         out = func(*args, **kwargs)
         results = tensors_in(out, [])
@@ -204,14 +205,15 @@ class RuleMode(TorchFunctionMode):
             if self.paired and func in _SIZES and args[0].shape != self.twin(args[0]).shape:
                 self.complain(func, f"{_name_of(func)}: Python code reads a size that the baseline changes")
             return out
-        cuts = torch.is_grad_enabled() and any(t.requires_grad for t in tensors_in((args, kwargs), []))
-        if any(t.requires_grad or (cuts and t.is_floating_point()) for t in results):
+        leads = bool(self.leading(path))
+        cuts = leads and torch.is_grad_enabled()
+        if any((leads and t.requires_grad) or (cuts and t.is_floating_point()) for t in results):
             self.complain(func, _name_of(func))
         twin = None
         if self.paired:
             with torch.no_grad():
                 twin = func(*replace_tensors(args, self.twin), **replace_tensors(kwargs, self.twin))
-        self.mark_all(out, twin)
+        self.mark_all(out, twin, beside=not leads)
         return out
 
     def _read(self, call: Call) -> Any:
@@ -232,22 +234,35 @@ class RuleMode(TorchFunctionMode):
             return mark.twin
         return tensor.detach() if tensor.requires_grad else tensor
 
-    def mark_all(self, out: Any, twin: Any) -> None:
-        """Mark the tensors of a result, each with its twin."""
+    def leading(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Those of the tensors on the path from which a derivative leads to the variables."""
+        found = [t for t in tensors if t.requires_grad]
+        if not self.besides:
+            return found
+        marks = [self.marks.get(t, self) for t in found]
+        return [t for t, mark in zip(found, marks, strict=True) if mark is None or not mark.beside]
+
+    def mark_all(self, out: Any, twin: Any, *, beside: bool = False) -> None:
+        """Mark the tensors of a result, each with its twin; ``beside`` if no derivative leads to the variables."""
         if isinstance(out, Tensor):
             if self.paired or out.requires_grad:
-                self.marks.set(out, Mark(self, twin, out.requires_grad))
+                beside = beside and out.requires_grad
+                self.marks.set(out, Mark(self, twin, out.requires_grad, beside=beside))
+                self.besides |= beside
         elif isinstance(out, (list, tuple)):
             for position, part in enumerate(out):
-                self.mark_all(part, None if twin is None else twin[position])
+                self.mark_all(part, None if twin is None else twin[position], beside=beside)
 
-    def adopt(self, tensor: Tensor) -> None:
-        """A constant is about to be written to by the path: from here on it is on the path too."""
+    def adopt(self, tensor: Tensor, *, beside: bool = False) -> None:
+        """A tensor is about to be written to by the path: from here on it is on the path too, or leads along it."""
         if self.marks.get(tensor, self) is not None:
+            if self.besides and not beside:
+                self.marks.forget_beside(tensor)
             return
         base = tensor if tensor._base is None else tensor._base  # the tensor that a view looks at
         twin = base.detach().clone() if self.paired else None
-        self.marks.set(base, Mark(self, twin))
+        self.marks.set(base, Mark(self, twin, beside=beside))
+        self.besides |= beside
         self.marks.adopted = True
         self.marks.get(tensor, self)
 

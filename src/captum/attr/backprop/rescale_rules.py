@@ -64,10 +64,20 @@ class Rescale:
         if call.name in ("einsum", "bilinear", "kron") and len(call.active) > 2:
             call.mode.complain(call.function, f"{call.name} of more than two tensors that vary")
         if len(call.active) == 1:
-            return self.linear(call)
+            return self._weighed_by(call)
         if not same_conditions(call):
             call.mode.complain(call.function, f"{call.name} of two tensors that vary under a condition that varies")
         return call.settle(self._midpoint(call), call.twin_value())
+
+    def _weighed_by(self, call: Call) -> Any:
+        """Weights that no derivative follows: they must not differ where elements are mixed, or no share is due."""
+        if call.name in ("mul", "addcmul") or same_conditions(call):
+            return self.linear(call)
+        call.mode.complain(
+            call.function,
+            f"{call.name} with weights that the baseline changes and no derivative follows, as routing picks them",
+        )
+        return call.native()
 
     @staticmethod
     def _midpoint(call: Call) -> Tensor:
@@ -89,9 +99,10 @@ class Rescale:
     def _conditional(self, call: Call, evaluate: Callable[[Callable[[Tensor], Tensor] | None], Tensor]) -> Any:
         """An operand without derivative (a mask, an index) differs too: scale what its two values give to Δout."""
         mode = call.mode
+        moves, stays = {id(t) for t in call.active}, {id(t) for t in call.passive}
 
         def under(t: Tensor) -> Tensor:
-            return t if t.requires_grad else mode.twin(t)
+            return mode.twin(t) if id(t) in stays else t
 
         other = call.twin_value()
         value = call.evaluate(detached)
@@ -103,7 +114,7 @@ class Rescale:
             )
         out = (evaluate(None) + evaluate(under)) / 2
         with torch.no_grad():
-            moved = (evaluate(lambda t: mode.twin(t) if t.requires_grad else t) + other) / 2
+            moved = (evaluate(lambda t: mode.twin(t) if id(t) in moves else t) + other) / 2
             slope = secant(value - other, out.detach() - moved, self.eps, 1.0)
         return call.settle(route(lambda g: (g * slope,), value, out), other)
 

@@ -32,9 +32,8 @@ def secant(rise: Tensor, run: Tensor, eps: float, otherwise: float) -> Tensor:
 
 
 def same_conditions(call: Call) -> bool:
-    """Tell whether the operands that no derivative reaches (masks, indices) are the same for input and baseline."""
-    passive = [t for t in call.path if not t.requires_grad]
-    return all(t.is_meta or torch.equal(t, call.mode.twin(t)) for t in passive)
+    """Tell whether the operands that no derivative follows (masks, indices) are the same for input and baseline."""
+    return all(t.is_meta or torch.equal(t, call.mode.twin(t)) for t in call.passive)
 
 
 def derivative_at(

@@ -128,13 +128,85 @@ def test_the_same_way_for_both_is_explained(how: str) -> None:
     DeepLift(model).attribute(X, near)
 
 
-def test_weights_picked_by_an_index_are_told_by_what_is_missing() -> None:
-    def picked(m: Experts, x: Tensor) -> Tensor:
-        weights = torch.stack([e.get_parameter("0.weight") for e in m.experts])[m.router(x).argmax(-1)]
-        return torch.einsum("bij,bj->bi", weights, x).relu()
+def weights_of(m: Experts) -> Tensor:
+    return torch.stack([e.get_parameter("0.weight") for e in m.experts])
 
+
+PICKS: dict[str, Callable[[Experts, Tensor, Tensor], Tensor]] = {
+    "getitem": lambda m, x, best: torch.einsum("bij,bj->bi", weights_of(m)[best], x).relu(),
+    "index_select": lambda m, x, best: torch.bmm(weights_of(m).index_select(0, best), x[..., None])[..., 0].relu(),
+    "one hot": lambda m, x, best: torch.einsum("be,eij,bj->bi", F.one_hot(best, 3).to(x), weights_of(m), x).relu(),
+    "transposed": lambda m, x, best: (x[:, None] @ weights_of(m)[best].mT).tanh(),
+}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("how", PICKS)
+def test_weights_that_an_index_of_the_inputs_picks_are_refused(how: str, frozen: bool) -> None:
+    """They are routing in another spelling; whether parameters are trained makes no difference."""
+    model = Experts(lambda m, x: PICKS[how](m, x, m.router(x).argmax(-1))).requires_grad_(not frozen)
+    with pytest.raises(UnknownOperatorError, match="weights that the baseline changes"):
+        DeepLift(model).attribute(X, BASE)
     with pytest.warns(CaptumWarning, match="Attributions miss the change of the score"):
-        DeepLift(Experts(picked)).attribute(X, BASE)
+        DeepLift(model, on_unknown="linear").attribute(X, BASE)
+    DeepLift(model).attribute(X, X * (1 + 1e-6))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("how", PICKS)
+def test_weights_that_a_constant_index_picks_are_weights(how: str, frozen: bool) -> None:
+    index = torch.tensor([0, 2, 1, 1, 0])
+    model = Experts(lambda m, x: PICKS[how](m, x, index)).double().requires_grad_(not frozen)
+    found = DeepLift(model).attribute(X.double(), BASE.double())
+    with torch.no_grad():
+        change = model(X.double()) - model(BASE.double())
+    torch.testing.assert_close(found.sum(1), change, rtol=1e-12, atol=1e-13)
+
+
+def _written(m: Experts, x: Tensor) -> Tensor:
+    weights = weights_of(m)[m.router(x).argmax(-1), 0].clone()
+    weights[:, 0] = x[:, 1].tanh()  # from here on a derivative leads through the memory
+    return m.experts[0](weights + x)
+
+
+def _scaled_where(m: Experts, x: Tensor) -> Tensor:
+    weights = weights_of(m)
+    return x * torch.where(x > 0, weights[0, 0], weights[1, 0])
+
+
+ELEMENTS: dict[str, Callable[[Experts, Tensor], Tensor]] = {
+    "mask": lambda m, x: x + (x > 0) * weights_of(m)[0, 0],
+    "where": _scaled_where,
+    "rows": lambda m, x: x * weights_of(m)[m.router(x).argmax(-1), 0],
+    "unlisted": lambda m, x: x * torch.special.i1(weights_of(m)[m.router(x).argmax(-1), 0]),
+    "bag": lambda m, x: x + F.embedding(m.router(x).argmax(-1), weights_of(m)[:, 0]).tanh(),
+}
+
+
+@pytest.mark.parametrize("rule", ["rescale", "reveal_cancel"])
+@pytest.mark.parametrize("how", ELEMENTS)
+def test_trained_or_frozen_parameters_behind_a_mask_give_the_same(how: str, rule) -> None:
+    """What requires grad for the sake of parameters alone has no share of its own."""
+    model = Experts(ELEMENTS[how]).double()
+    here, there = X.double(), BASE.double()
+    found = DeepLift(model, rule=rule).attribute(here, there)
+    with torch.no_grad():
+        torch.testing.assert_close(found.sum(1), model(here) - model(there), rtol=1e-10, atol=1e-11)
+    frozen = DeepLift(model.requires_grad_(False), rule=rule).attribute(here, there)
+    torch.testing.assert_close(found, frozen, rtol=1e-12, atol=1e-13)
+
+
+def test_what_is_written_into_picked_weights_is_on_the_path() -> None:
+    model = Experts(_written).double()
+    with pytest.warns(CaptumWarning, match="Attributions miss the change of the score"):  # that of what was picked
+        found = DeepLift(model).attribute(X.double(), BASE.double())
+    with pytest.warns(CaptumWarning, match="Attributions miss the change of the score"):
+        frozen = DeepLift(model.requires_grad_(False)).attribute(X.double(), BASE.double())
+    torch.testing.assert_close(found, frozen)
+    near = DeepLift(model, multiply_by_inputs=False).attribute(X.double(), X.double() * (1 + 1e-9))
+    leaf = X.double().requires_grad_()
+    (gradient,) = torch.autograd.grad(model(leaf).sum(), leaf)
+    torch.testing.assert_close(near, gradient, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("how", ["index", "mask", "branch"])
