@@ -63,6 +63,7 @@ class Case:
         breaks: Law to reason, for each law of ``LAWS`` that this algorithm cannot keep.
         settings: Keyword arguments of the constructor.
         features: Most features it can be called with: what has more is masked.
+        remark: Start of the warning that a call may give by design, where an option has no effect.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Case:
     breaks: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
     features: int | None = None
+    remark: str | None = None
 
     def layer_of(self, subject: Subject) -> nn.Module:
         """The module this row is built on."""
@@ -247,6 +249,8 @@ _ROWS = (
     _row("ShapleyValueSampling", baselines="point", options={"n_samples": 2}, chunk=_PPE, random=True,
          breaks={"symmetry": "orders are sampled", **_FORWARD}),
     _row("Occlusion", baselines="point", chunk=_PPE, breaks={"completeness": _ALONE, **_FORWARD}),
+    _row("Occlusion(incremental)", cls="Occlusion", baselines="point", options={"incremental": True}, chunk=_PPE,
+         breaks={"completeness": _ALONE, **_FORWARD}, remark="incremental=True has no effect"),
     _row("ShapleyValues", baselines="point", chunk=_PPE, features=6, breaks=_FORWARD),
     _row("OwenValues", baselines="point", chunk=_PPE, features=6,
          breaks={"symmetry": "twins that join with different groups earn differently", **_FORWARD}),
