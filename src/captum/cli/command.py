@@ -178,13 +178,14 @@ def _deliver(order: Order, subject: Subject, options: argparse.Namespace) -> int
     from captum.cli.run import carry_out
 
     outcome = carry_out(order, subject, sys.stderr if options.json else sys.stdout)
-    for failure in outcome.failures:
+    for failure in outcome.faults:
         _complain(failure.error, f"{failure.title}: " if len(order.requests) > 1 else "", options)
-    if not outcome.findings:
-        return _MISTAKE
-    if options.json:
+    if outcome.findings and options.json:
         print(json.dumps(outcome.as_json(), indent=2))
-    return 0
+    if outcome.interrupted:
+        print("captum: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    return 0 if outcome.findings else _MISTAKE
 
 
 def _methods(options: argparse.Namespace) -> int:

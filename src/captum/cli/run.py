@@ -22,7 +22,7 @@ from captum.cli.late_layer import late_layer
 from captum.cli.models import Subject
 from captum.cli.photo import references
 from captum.cli.request import Request, missing, request, target_index, unused
-from captum.errors import InputError
+from captum.errors import CaptumError, InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -109,6 +109,10 @@ class Failure:
     error: Exception
 
 
+class _InterruptedError(CaptumError):
+    """The user had seen enough."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Everything an order brought; without any finding there is no page."""
@@ -120,6 +124,16 @@ class Outcome:
     findings: tuple[Finding, ...]
     failures: tuple[Failure, ...]
     page: Path
+
+    @property
+    def faults(self) -> tuple[Failure, ...]:
+        """Methods that could not be carried out, without those that the user did not wait for."""
+        return tuple(one for one in self.failures if not isinstance(one.error, _InterruptedError))
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user did not wait for all of it."""
+        return len(self.faults) < len(self.failures)
 
     def as_json(self) -> dict[str, object]:
         """Return the outcome as plain values."""
@@ -205,7 +219,7 @@ def carry_out(order: Order, subject: Subject, out: TextIO) -> Outcome:
 
 
 def _try_each(task: _Task, out: TextIO) -> list[Finding | Failure]:
-    """Carry out every method; one that fails does not keep the others from it."""
+    """Carry out every method; one that fails does not keep the others from it, an interruption does."""
     from captum.cli.progress import Progress
 
     requests, found = task.order.requests, list[Finding | Failure]()
@@ -215,6 +229,8 @@ def _try_each(task: _Task, out: TextIO) -> list[Finding | Failure]:
             progress.begin(title)
             try:
                 finding = _find(task, one, title, progress.watched)
+            except KeyboardInterrupt:
+                return found + [_left(other, task) for other in requests[requests.index(one) :]]
             except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this method alone
                 traceback.clear_frames(error.__traceback__)
                 found.append(Failure(one, title, error))
@@ -223,6 +239,10 @@ def _try_each(task: _Task, out: TextIO) -> list[Finding | Failure]:
                 found.append(finding)
                 progress.end(title, f"{finding.explanation.seconds:6.1f} s")
     return found
+
+
+def _left(one: Request, task: _Task) -> Failure:
+    return Failure(one, one.title(task.order.settings), _InterruptedError("not done: interrupted"))
 
 
 def _find(task: _Task, one: Request, title: str, watched: bool) -> Finding:

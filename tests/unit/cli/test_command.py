@@ -14,7 +14,7 @@ from PIL import Image
 
 import captum
 from captum.attr.registry import METHODS
-from captum.cli import main
+from captum.cli import main, run
 from tests.unit.cli.photos import factory_file, photo
 
 
@@ -156,6 +156,36 @@ def test_a_method_that_fails_does_not_keep_the_others_from_the_page(
     assert page.count("data:image/png;base64,") == 2
     assert "<li>Integrated Gradients: " in page
     assert sorted(path.name for path in (here / "out").iterdir()) == ["index.html", "saliency.png"]
+
+
+def test_an_interruption_leaves_a_page_of_what_is_done(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run.explain
+
+    def impatient(*given: object, **options: object) -> object:
+        if "input_x_gradient" in given:
+            raise KeyboardInterrupt
+        return done(*given, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(run, "explain", impatient)
+    methods = [word for name in ("saliency", "input_x_gradient", "lrp") for word in ("--method", name)]
+    assert explain(here, *methods, "--json") == 130
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1] == "captum: interrupted"
+    assert "error" not in said.err
+    told = json.loads(said.out)
+    assert [one["method"] for one in told["methods"]] == ["saliency"]
+    assert [(one["method"], one["error"]) for one in told["failures"]] == [
+        ("input_x_gradient", "not done: interrupted"),
+        ("lrp", "not done: interrupted"),
+    ]
+    page = (here / "out" / "index.html").read_text(encoding="utf-8")
+    assert "Saliency</h2>" in page
+    assert "<li>LRP: not done: interrupted</li>" in page
+    (here / "out" / "index.html").unlink()
+    assert explain(here, *methods[2:]) == 130
+    assert not (here / "out" / "index.html").exists()
 
 
 def test_when_every_method_fails_there_is_no_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
