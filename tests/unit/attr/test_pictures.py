@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,23 @@ def test_waterfall_starts_at_the_baseline_and_ends_at_the_score() -> None:
     words = texts(e.plot())
     for word in ("7.5", "10", "age = 1", "debt = 2", "residual", "−0.5"):
         assert word in words
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "step"),
+    [
+        ("integrated_gradients", {}, "missed between steps (residual)"),
+        ("integrated_gradients", {"noise_tunnel": {}}, "missed by the draws (residual)"),
+        ("gradient_shap", {}, "missed by the draws (residual)"),
+        ("deep_lift", {}, "not explained (residual)"),
+        ("lrp", {}, "kept by biases and ε"),
+        ("mine", {}, "not explained (residual)"),
+    ],
+)
+def test_what_a_waterfall_misses_is_named_for_the_method(method: str, arguments: dict[str, object], step: str) -> None:
+    x = torch.tensor([[1.0, 2.0]])
+    found = made(x, scores=torch.tensor([10.0]), residual=torch.tensor([0.5]), targets=(0,))
+    assert step in texts(dataclasses.replace(found, method=method, arguments=arguments).plot("waterfall"))
 
 
 def test_a_text_beside_its_mask_is_read_by_its_words() -> None:

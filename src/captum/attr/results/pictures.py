@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from captum.attr.results.features import Modality, View, contributions, shown
-from captum.attr.results.words import target_words, title_of
+from captum.attr.results.words import residual_step, target_words, title_of
 from captum.attr.visualization import (
     bar_figure,
     beeswarm_figure,
@@ -183,6 +183,7 @@ def _one_waterfall(explanation: Explanation, options: Options) -> Figure:
         "prediction": None if end is None else float(end[0]),
         "title": _heading(explanation),
         "output": f"score of {target_words(explanation)}",
+        "residual": residual_step(explanation),
     }
     return _call(waterfall_figure, (table.attributions[0], list(table.names)), chosen, options)
 

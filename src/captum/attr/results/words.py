@@ -12,7 +12,7 @@ from captum.attr.visualization.wording import short_number, shorten
 if TYPE_CHECKING:
     from captum.attr.explanation import Explanation
 
-__all__ = ["number", "residual_name", "residual_words", "summary", "target_words", "title_of"]
+__all__ = ["number", "residual_name", "residual_step", "residual_words", "summary", "target_words", "title_of"]
 
 _LISTED = 3
 
@@ -48,6 +48,17 @@ def target_words(explanation: Explanation) -> str:
 def residual_name(explanation: Explanation) -> str:
     """Return what the residual is called: attributions miss a change of the score, relevance stays in the network."""
     return "Kept by biases and ε" if _is_relevance(explanation) else "Completeness residual"
+
+
+def residual_step(explanation: Explanation) -> str:
+    """Return what the residual is called among the steps from the baseline's score to the row's."""
+    if _is_relevance(explanation):
+        return "kept by biases and ε"
+    row = METHODS.get(explanation.method)
+    taken = row.parameters() if row is not None else ()
+    if "n_samples" in taken or "noise_tunnel" in explanation.arguments:
+        return "missed by the draws (residual)"
+    return "missed between steps (residual)" if "n_steps" in taken else "not explained (residual)"
 
 
 def residual_words(explanation: Explanation) -> str:

@@ -191,6 +191,7 @@ def waterfall_figure(
     top: int = 12,
     title: str | None = None,
     output: str = "score",
+    residual: str = "not explained (residual)",
 ) -> Figure:
     r"""Draw how the features of one row lead from a base value to the prediction.
 
@@ -205,6 +206,7 @@ def waterfall_figure(
         top: how many features are shown; the others become one row.
         title: title of the figure.
         output: what the horizontal axis counts.
+        residual: what the row is called that holds what the attributions miss.
 
     Returns:
         A figure that pyplot does not know of.
@@ -225,7 +227,7 @@ def waterfall_figure(
     final = reached if prediction is None else float(prediction)
     scale = max(abs(float(base)), abs(final), float(np.abs(finite(row)).max(initial=0.0)), 1e-300)
     if abs(final - reached) > 1e-4 * scale:
-        steps.append(("not explained (residual)", final - reached, True))
+        steps.append((residual, final - reached, True))
     figure, axes = _canvas(len(steps) + 2, title)
     points = float(base) + np.cumsum([0.0] + [value for _, value, _ in steps])
     for position, (_, value, hatched) in enumerate(steps):
