@@ -217,6 +217,13 @@ def scaled_dot_product_attention(
     return torch.matmul(weights, value)
 
 
+def lerp(input: Tensor, end: Tensor, weight: Tensor | float) -> Tensor:  # noqa: A002  # torch's name
+    """Start + weight · (end − start); from the end where a number brings it nearer to that, as torch does."""
+    if isinstance(weight, Tensor) or abs(weight) < 0.5:
+        return input + weight * (end - input)
+    return end - (end - input) * (1 - weight)
+
+
 def sort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     """The elements in the order of their sizes."""
     indices = _order(x, dim, descending, stable)
@@ -251,6 +258,7 @@ def declare_composites() -> None:
         "topk": topk,
         "softmin": softmin,
         "addcdiv": addcdiv,
+        "lerp": lerp,
         "logaddexp": logaddexp,
         "lp_pool1d": lp_pool1d,
         "lp_pool2d": lp_pool2d,

@@ -195,7 +195,7 @@ STRUCTURAL = """
 """
 LINEAR = """
     add sub neg positive sum mean nansum cumsum trace avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
-    adaptive_avg_pool2d adaptive_avg_pool3d interpolate upsample upsample_nearest upsample_bilinear lerp diff
+    adaptive_avg_pool2d adaptive_avg_pool3d interpolate upsample upsample_nearest upsample_bilinear diff
     index_add scatter_add fold
 """
 BILINEAR = """

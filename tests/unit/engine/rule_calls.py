@@ -22,6 +22,11 @@ def _one(name: str, function: Function) -> None:
     CALLS[name] = function
 
 
+def _raised(base: Tensor, power: Tensor) -> Tensor:
+    base.pow_(power)
+    return base * power
+
+
 # x is (4, 6); every function gives (4, *)
 # ruff: noqa: B008
 for _name in [
@@ -107,6 +112,9 @@ _one("bilinear", lambda x: F.bilinear(x, x.tanh(), torch.ones(2, 6, 6, dtype=x.d
 _one("addcmul", lambda x: torch.addcmul(x, x, x.sin(), value=2))
 _one("addcdiv", lambda x: torch.addcdiv(x, x, x * x + 1))
 _one("lerp", lambda x: torch.lerp(x, x.tanh(), 0.3))
+_one("lerp near the end", lambda x: (x + 0).lerp_(x.tanh(), 0.7))
+_one("lerp by a gate", lambda x: x.tanh().lerp(x, x.sigmoid()))
+_one("pow in place", lambda x: _raised(x.abs() + 1, x))
 _one("softmax", lambda x: F.softmax(x * 3, 1) * x)
 _one("softmax of far values", lambda x: F.softmax(x * 200, -1)[:, :2])
 _one("softmin", lambda x: F.softmin(x, 1) * x)

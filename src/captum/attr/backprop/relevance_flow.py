@@ -15,7 +15,7 @@ from captum._engine.operators import Kind
 from captum._engine.rules import Table
 from captum.attr.backprop.affine import Affine, as_affine
 from captum.attr.backprop.composites import Composite, Site
-from captum.attr.backprop.relevance_products import Pull, attention, transposed
+from captum.attr.backprop.relevance_products import Pull, adds_up, attention, summand, transposed
 from captum.attr.backprop.relevance_rules import EpsilonRule, PropagationRule, stabilised
 from captum.attr.backprop.slopes import detached, distinct
 
@@ -69,6 +69,8 @@ class RelevanceFlow:
 
     def _structural(self, call: Call) -> Any:
         """Elements move, and take their relevance along: the derivative of a move is the move back."""
+        if adds_up(call):
+            return self._linear(call)
         out = call.native()
         depth = _depth(call)
         if isinstance(out, Tensor) and out.requires_grad:
@@ -109,7 +111,8 @@ class RelevanceFlow:
         if len(call.active) < 2:
             return self._elementwise(call)
         with call.mode:
-            return torch.exp(call.args[1] * torch.log(call.args[0]))
+            out = torch.exp(call.args[1] * torch.log(call.args[0]))
+        return call.settle(out) if call.mutates else out
 
     def _stop(self, call: Call) -> Any:
         """The result is taken for a constant."""
@@ -180,10 +183,18 @@ class RelevanceFlow:
         return found[0] if len(found) == 1 else None
 
     def _bilinear(self, call: Call) -> Any:
-        """With constant weights an affine operator; of two varying operands each gets half."""
-        if len(call.active) <= 1:
+        """With constant weights an affine operator; factors that vary get equal parts, what is added its own."""
+        active = call.active
+        if len(active) <= 1:
             return self._linear(call)
-        return self._shared(call, 0.5, EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9)))
+        added = summand(call)
+        if added is not None and sum(t is added for t in active) > 1:  # it is a factor too
+            with call.mode:
+                out = call.function(added.clone(), *call.args[1:], **call.kwargs)
+            return call.settle(out) if call.mutates else out
+        factors = sum(t is not added for t in active)
+        parts = [1.0 if t is added else 1 / factors for t in distinct(active)]
+        return self._shared(call, parts, EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9)))
 
     def _linear(self, call: Call) -> Any:
         """Ask for the rule of an operator with parameters; sums and means share in proportion to values."""
@@ -191,7 +202,7 @@ class RelevanceFlow:
             return call.native()
         affine = as_affine(call)
         if affine is None:
-            return self._shared(call, 1.0, EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9)))
+            return self._shared(call, None, EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9)))
         return self._affine(call, affine)
 
     def _rule(self, call: Call) -> PropagationRule:
@@ -209,7 +220,7 @@ class RelevanceFlow:
         depth = _depth(call) + 1
         x = call.active[0]
         if type(rule) is EpsilonRule:
-            out = self._shared(call, 1.0, rule)
+            out = self._shared(call, None, rule)
         else:
             saved = call.mode.save(x)
             value = call.evaluate(detached)
@@ -242,12 +253,12 @@ class RelevanceFlow:
             saved = call.mode.save(x)
             out = call.settle(route(lambda r: (own.propagate(saved.tensor, affine, r),), call.evaluate(detached), x))
         else:
-            out = self._shared(call, 1.0, EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9)))
+            out = self._shared(call, None, EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9)))
         _note(call, out, depth=depth)
         return out
 
-    def _shared(self, call: Call, share: float, rule: PropagationRule) -> Any:
-        """R_in = x ⊙ Jᵀ(share · R / z) for every operand that varies, z the output."""
+    def _shared(self, call: Call, parts: list[float] | None, rule: PropagationRule) -> Any:
+        """R_in = part · x ⊙ Jᵀ(R / z) for every operand that varies, z the output; parts are 1 if None."""
         active = distinct(call.active)
         saved = [call.mode.save(t) for t in active]
         value, back = _linearised(call, active)
@@ -257,10 +268,15 @@ class RelevanceFlow:
         def pull(relevance: Tensor) -> tuple[Tensor, ...]:
             ratio = stabilised(z.tensor, rule.epsilon)
             torch.div(relevance, ratio, out=ratio)
-            grads = back(ratio if share == 1 else ratio.mul_(share))
+            if parts is not None and len({*parts}) == 1:
+                ratio.mul_(parts[0])
+            grads = back(ratio)
             if alone:
                 return (grads[0].mul_(saved[0].tensor),)
-            return tuple(g * s.tensor for g, s in zip(grads, saved, strict=True))
+            shares = [g * s.tensor for g, s in zip(grads, saved, strict=True)]
+            if parts is not None and len({*parts}) > 1:
+                shares = [r * part for r, part in zip(shares, parts, strict=True)]
+            return tuple(shares)
 
         out = call.settle(route(pull, value, *active))
         _note(call, out, depth=_depth(call))

@@ -15,6 +15,29 @@ from captum.attr.backprop.relevance_rules import stabilised
 Pull = Callable[[Tensor], tuple[Tensor, ...]]
 
 
+#: Products with a tensor that is added, by the position of that tensor and its name.
+_SUMMANDS = {
+    **dict.fromkeys(("addmm", "addbmm", "baddbmm", "addmv", "addr", "addcmul"), (0, "input")),
+    **dict.fromkeys(("linear", "conv1d", "conv2d", "conv3d", "conv_tbc"), (2, "bias")),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), (2, "bias")),
+    "bilinear": (3, "bias"),
+}
+
+
+def summand(call: Call) -> Tensor | None:
+    """The operand of a product that is added to it, and no factor."""
+    found = _SUMMANDS.get(call.name)
+    operand: object = None if found is None else call.argument(*found)
+    return operand if isinstance(operand, Tensor) else None
+
+
+def adds_up(call: Call) -> bool:
+    """Whether a call that moves elements adds those that meet in one place."""
+    if call.name == "index_put":
+        return bool(call.argument(3, "accumulate", False))
+    return call.name == "scatter" and call.kwargs.get("reduce") == "add"
+
+
 def transposed(call: Call, active: list[Tensor]) -> Pull | None:
     """The transposed derivative of a call by the tensors that vary, or None where autograd has to find it."""
     if call.kwargs or any(isinstance(t, Tensor) and t.dtype != active[0].dtype for t in call.args):

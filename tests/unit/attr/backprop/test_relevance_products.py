@@ -89,3 +89,47 @@ def test_closed_forms_are_what_autograd_finds(name: str, epsilon: float, monkeyp
     monkeypatch.setattr(relevance_flow.RelevanceFlow, "table", plain)
     torch.testing.assert_close(found, method.attribute(x), rtol=1e-9, atol=1e-9)
     assert bool(found.abs().sum() > 0)
+
+
+MIX = torch.randn(4, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+POINTS = torch.randn(3, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+PRODUCTS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "einsum of three": lambda a, b, c: torch.einsum("bi,bi,bj->bij", a, b, c),
+    "einsum of a square": lambda a, b, c: torch.einsum("bi,bj,bj->bij", a, c, c),
+    "addmm of a residual": lambda a, b, c: torch.addmm(a, b, MIX),
+    "addmm in place": lambda a, b, c: (a + 0).addmm_(b, MIX, beta=0.5, alpha=2),
+    "addcmul of three": lambda a, b, c: torch.addcmul(a, b, c, value=2),
+    "addcmul of a factor": lambda a, b, c: torch.addcmul(a, a, c, value=2),
+    "baddbmm": lambda a, b, c: torch.baddbmm(a.view(-1, 2, 2), b.view(-1, 2, 2), c.view(-1, 2, 2), alpha=0.5),
+    "a made weight and bias": lambda a, b, c: torch.stack(
+        [F.linear(x, u.view(2, 2).repeat(1, 2), v[:2]) for x, u, v in zip(a, b, c, strict=True)]
+    ),
+    "lerp by a gate": lambda a, b, c: torch.lerp(a, b, c.sigmoid()),
+    "index_put that adds": lambda a, b, c: torch.zeros(len(a), 2, dtype=a.dtype).index_put(
+        (torch.arange(len(a))[:, None], torch.tensor([[0, 1, 0, 0]])), a, accumulate=True
+    ),
+    "pow in place": lambda a, b, c: _raised(a.abs(), b),
+}
+
+
+def _raised(base: Tensor, power: Tensor) -> Tensor:
+    base.pow_(power)
+    return base * power
+
+
+@pytest.mark.parametrize("composite", ["epsilon", "attn_lrp"])
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_factors_and_summands_that_vary_share_what_there_is(name: str, composite: str) -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(3)
+            self.maps = nn.ModuleList(nn.Linear(5, 4, bias=False) for _ in range(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return PRODUCTS[name](*(m(x) for m in self.maps)).flatten(1).sum(1)
+
+    model = Mixed().double()
+    table = getattr(composites, composite)(epsilon=1e-10)
+    _, delta = LRP(model, composite=table).attribute(POINTS, return_convergence_delta=True)
+    assert (delta.abs() <= 1e-6 * model(POINTS).abs()).all()
