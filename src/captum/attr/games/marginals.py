@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum.attr.games.exact import Hierarchy
 from captum.attr.games.play import Estimate, Estimator, block_rows, everyone, nobody
-from captum.attr.games.stopping import Stopping
+from captum.attr.games.stopping import Stopping, small_sample
 
 #: Draws ``count`` orders of the players, LongTensor ``(count, M)``.
 DrawOrders = Callable[[int], Tensor]
@@ -86,10 +86,13 @@ class Moments:
         self.count = total
 
     def error(self) -> Tensor:
-        """Standard error of the mean; infinite after a single sample."""
+        """Standard error of the mean, widened for few samples, so that 1.96 of them either way make a 95 % interval.
+
+        Infinite after a single sample.
+        """
         if self.count < 2:
             return torch.full_like(self.mean, torch.inf)
-        return (self.squares / (self.count * (self.count - 1))).sqrt()
+        return (self.squares / (self.count * (self.count - 1))).sqrt() * small_sample(self.count)
 
 
 class _Memory:

@@ -111,7 +111,8 @@ class ShapleyValueSampling(_Games):
             tol: relative error to reach: ‖standard errors‖ ≤ tol · ‖values‖ for every output (default 0.02 for
                 ``"auto"``).
             max_evals: most coalitions to evaluate (16384 for ``"auto"``); one order is followed in any case.
-            return_std_error: whether to return standard errors too.
+            return_std_error: whether to return standard errors too; ±1.96 of them make a 95 % interval, also for few
+                samples.
 
         Returns:
             Attributions in the structure of ``inputs``, in score units: the shape of the output (``(1,)`` for a number

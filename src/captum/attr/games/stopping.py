@@ -15,6 +15,8 @@ Samples = int | Literal["auto"]
 
 DEFAULT_TOLERANCE = 0.02
 DEFAULT_EVALUATIONS = 16_384
+#: Half the width of a 95 % interval, in standard errors that are known well.
+NORMAL = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,23 @@ class Stopping:
         """Tell whether values ``(M, n)`` are known well enough."""
         size, error = torch.linalg.vector_norm(values, dim=0), torch.linalg.vector_norm(errors, dim=0)
         return bool((error <= self.tolerance * size + 1e-12).logical_or(size.isnan()).all())
+
+
+def small_sample(count: int) -> float:
+    """How much wider than for many samples a 95 % interval is for ``count`` ≥ 2: Student's quantile over 1.96.
+
+    Exact for 2 and 3 samples, else by the expansion in powers of the inverse degrees of freedom.
+    """
+    freedom, normal = count - 1, NORMAL
+    if freedom < 3:
+        return (12.706205, 4.302653)[freedom - 1] / normal
+    odd = [normal**power for power in (1, 3, 5, 7)]
+    terms = (
+        (odd[1] + odd[0]) / 4,
+        (5 * odd[2] + 16 * odd[1] + 3 * odd[0]) / 96,
+        (3 * odd[3] + 19 * odd[2] + 17 * odd[1] - 15 * odd[0]) / 384,
+    )
+    return 1 + sum(term / freedom**power for power, term in enumerate(terms, 1)) / normal
 
 
 def parse_stopping(n_samples: object, tol: float | None, max_evals: int | None) -> Stopping:
