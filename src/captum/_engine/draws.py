@@ -83,6 +83,10 @@ class Normal:
         self._std = std
         self._like = like
         self._start = 0
+        # the global stream is read as torch.normal reads it for standard deviations of the default dtype
+        self._dtype = torch.promote_types(
+            torch.get_default_dtype() if generator is None else torch.float32, torch.float32
+        )
         device = like.device if generator is None else generator.device
         width = int(np.prod(shape[1:], dtype=np.int64))
         block = max(WIDTH, WHOLE // 4 // max(width, 1) // WIDTH * WIDTH)
@@ -101,7 +105,7 @@ class Normal:
 
     def _draw(self, rows: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
         shape = (rows, *self._shape[1:])
-        return torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
+        return torch.randn(shape, generator=generator, device=device, dtype=self._dtype)
 
     def take(self, start: int, stop: int) -> Tensor:
         """Rows from ``start`` to ``stop``; ``start`` never decreases from call to call."""
