@@ -15,9 +15,30 @@ from captum._engine.entry import ordinary
 from captum._engine.rows import Rows
 from captum._engine.target import ARGMAX, argmax_of, one_per_row, parse_target, select
 from captum._engine.values import Inputs, describe, is_mapping, is_record, parse_constants, takes_nothing
-from captum.errors import InputTypeError, OutputError
+from captum.errors import CaptumError, InputTypeError, OutputError
 
 Forward = Callable[..., Any]
+
+_ROWS = "captum called the model with "
+
+
+def tell_rows(fault: Exception, rows: int, batch: int) -> None:
+    """Note on a model's own error that the model was called with another number of rows than the inputs have.
+
+    Args:
+        fault: what the model raised.
+        rows: how many rows it was called with.
+        batch: how many the user's inputs have.
+    """
+    if rows == batch or isinstance(fault, (CaptumError, torch.OutOfMemoryError, MemoryError)):
+        return
+    said: list[str] = getattr(fault, "__notes__", [])
+    fault.__notes__ = [note for note in said if not note.startswith(_ROWS)]
+    fault.add_note(
+        f"{_ROWS}{rows} rows, where the inputs have {batch}. If it takes only batches of {batch}, as exported programs "
+        f"and fixed views do, pass internal_batch_size={batch} (NoiseTunnel also needs nt_samples_batch_size=1), or "
+        "export it with a dynamic batch."
+    )
 
 
 def read_output(output: Any) -> Tensor:
@@ -97,8 +118,14 @@ class Score:
         if self.nothing:
             return self.forward()
         args, keywords = self.inputs.arguments(tensors)
-        constants = tuple(rows.pick_constant(c) for c in self.constants) if rows.index is not None else self.constants
-        return self.forward(*args, *constants, **keywords)
+        if rows.index is None:
+            return self.forward(*args, *self.constants, **keywords)
+        constants = tuple(rows.pick_constant(c) for c in self.constants)
+        try:
+            return self.forward(*args, *constants, **keywords)
+        except Exception as fault:
+            tell_rows(fault, rows.count, self.batch)
+            raise
 
     def select(self, output: Any, rows: Rows) -> Tensor:
         """The target's part of a model output; may leave more than one number per row."""

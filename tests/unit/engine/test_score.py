@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from captum import attr
 
+Function = Callable[[Tensor], Tensor]
 Call = Callable[[nn.Sequential, Tensor, object], Tensor]
 
 CALLS: dict[str, Call] = {
@@ -30,3 +31,35 @@ def test_argmax_is_fixed_at_the_inputs_although_a_chunk_holds_each_example_once(
     best = model(x).argmax(1)
     assert not torch.equal(best, model(x * 0.01).argmax(1))
     torch.testing.assert_close(CALLS[name](model, x, "argmax"), CALLS[name](model, x, best))
+
+
+@pytest.mark.parametrize(
+    ("explain", "rows"),
+    [
+        (lambda f, x: attr.IntegratedGradients(f).attribute(x, n_steps=4), 12),
+        (lambda f, x: attr.NoiseTunnel(attr.Saliency(f)).attribute(x, nt_samples=2), 6),
+        (lambda f, x: attr.NoiseTunnel(attr.IntegratedGradients(f)).attribute(x, nt_samples=2, n_steps=4), 6),
+    ],
+)
+def test_a_model_of_a_fixed_batch_is_told_how(explain: Callable[[Function, Tensor], Tensor], rows: int) -> None:
+    def fixed(x: Tensor) -> Tensor:
+        return x.view(3, 4).square().sum(1)
+
+    x = torch.rand(3, 4)
+    with pytest.raises(RuntimeError, match="shape") as raised:
+        explain(fixed, x)
+    (note,) = raised.value.__notes__
+    assert note.startswith(f"captum called the model with {rows} rows, where the inputs have 3. ")
+    assert "internal_batch_size=3" in note
+    found = attr.IntegratedGradients(fixed).attribute(x, n_steps=4, internal_batch_size=3)
+    torch.testing.assert_close(found, x.square())
+    attr.NoiseTunnel(attr.IntegratedGradients(fixed)).attribute(x, nt_samples_batch_size=1, internal_batch_size=3)
+
+
+def test_errors_of_the_users_own_batch_have_no_note() -> None:
+    def broken(x: Tensor) -> Tensor:
+        raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$") as raised:
+        attr.Saliency(broken).attribute(torch.rand(3, 4))
+    assert not getattr(raised.value, "__notes__", [])

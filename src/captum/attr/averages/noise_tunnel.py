@@ -13,7 +13,7 @@ from captum._engine.draws import Source, check_stdevs
 from captum._engine.entry import differentiable
 from captum._engine.layout import Layout, sharing
 from captum._engine.rows import Chunk, Rows, fold
-from captum._engine.score import Score
+from captum._engine.score import Score, tell_rows
 from captum._engine.sweep import Plan, Sweep, check_limit, parameter_count
 from captum._engine.target import TargetObject, is_target_object
 from captum._engine.values import Leaves, Rebuild, describe, parse_inputs
@@ -271,12 +271,18 @@ class _Tunnel:
         """Attributions, and the delta if wanted, of the noisy rows of a chunk."""
         noisy, changed = noise(chunk)
         kwargs = {**self._follow(chunk.rows), **changed}
-        if self.tokens is None:
-            with sharing(self.method.forward_func, self.layout):
-                found = self.method.attribute(self.inputs.restore(noisy), **kwargs)
-        else:
-            found = self.tokens.attribute(self.method, noisy, kwargs, chunk.rows)
+        try:
+            found = self._found(noisy, kwargs, chunk.rows)
+        except Exception as fault:
+            tell_rows(fault, chunk.count, self.batch)
+            raise
         return (found[0], found[1]) if self.want_delta else (found, None)
+
+    def _found(self, noisy: tuple[Tensor, ...], kwargs: dict[str, Any], rows: Rows) -> Any:
+        if self.tokens is not None:
+            return self.tokens.attribute(self.method, noisy, kwargs, rows)
+        with sharing(self.method.forward_func, self.layout):
+            return self.method.attribute(self.inputs.restore(noisy), **kwargs)
 
     def _follow(self, rows: Rows) -> dict[str, Any]:
         """Arguments whose rows belong to examples, for the rows of a chunk."""
