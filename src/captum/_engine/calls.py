@@ -171,6 +171,9 @@ class Call:
         self.function = function
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
+        if not args and "input" in kwargs and self.name != "where":  # torch's name for the first operand
+            self.args = (kwargs["input"],)
+            self.kwargs = {k: v for k, v in kwargs.items() if k != "input"}
         self.mutates = self._writes = spelling.mutates
         if spelling.reflected:
             self.function = _REFLECTED[self.operator.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -152,14 +153,19 @@ def softmin(x: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any 
     return F.softmax(-x, dim, dtype=dtype)
 
 
-def addcdiv(x: Tensor, top: Tensor, bottom: Tensor, *, value: float = 1) -> Tensor:
+def addcdiv(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     """X + value · top / bottom."""
-    return x + value * (top / bottom)
+    return x + value * (tensor1 / tensor2)
 
 
-def logaddexp(a: Tensor, b: Tensor) -> Tensor:
-    """log(eᵃ + eᵇ)."""
-    return torch.logsumexp(torch.stack(torch.broadcast_tensors(a, b)), 0)
+def logaddexp(x: Tensor, other: Tensor) -> Tensor:
+    """log(eˣ + eʸ)."""
+    return torch.logsumexp(torch.stack(torch.broadcast_tensors(x, other)), 0)
+
+
+def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
+    """The product of all, from the left."""
+    return functools.reduce(torch.matmul, tensors)
 
 
 def _lp_pool(x: Tensor, p: float, size: Any, stride: Any, ceil_mode: bool, dims: int) -> Tensor:
@@ -260,6 +266,7 @@ def declare_composites() -> None:
         "addcdiv": addcdiv,
         "lerp": lerp,
         "logaddexp": logaddexp,
+        "linalg_multi_dot": multi_dot,
         "lp_pool1d": lp_pool1d,
         "lp_pool2d": lp_pool2d,
         "lp_pool3d": lp_pool3d,

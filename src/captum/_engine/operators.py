@@ -103,7 +103,6 @@ _ALIASES = {
     "subtract": "sub",
     "swapaxes": "transpose",
     "swapdims": "transpose",
-    "linalg_multi_dot": "chain_matmul",
     "special_expit": "sigmoid",
     "special_logsumexp": "logsumexp",
     "special_softmax": "softmax",

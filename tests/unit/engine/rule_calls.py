@@ -189,3 +189,32 @@ def overwrites_through_a_view(x: Tensor) -> Tensor:
     y[:, :3].relu_()
     nn.ReLU(inplace=True)(y)
     return y.tanh_()
+
+
+# operands by the names that torch has for them
+_MIX = torch.linspace(-1, 2, 36, dtype=D).reshape(6, 6).sin()
+for _name, _function in {
+    "linear": lambda x: F.linear(input=x.tanh(), weight=_MIX, bias=_MIX[0]),
+    "layer norm": lambda x: F.layer_norm(input=x.tanh(), normalized_shape=(6,), weight=_MIX[0]) * _MIX[1],
+    "batch norm": lambda x: F.batch_norm(input=x.tanh(), running_mean=_MIX[0], running_var=_MIX[1] ** 2 + 1),
+    "group norm": lambda x: F.group_norm(input=x.tanh(), num_groups=2, weight=_MIX[0]),
+    "quotient": lambda x: torch.div(input=x.tanh(), other=x.exp()),
+    "product": lambda x: torch.mul(input=x.tanh(), other=x.exp()),
+    "difference": lambda x: torch.sub(input=x.tanh(), other=x.exp(), alpha=2),
+    "power": lambda x: torch.pow(input=x.exp(), exponent=x.sigmoid()),
+    "mm": lambda x: torch.mm(input=x.tanh(), mat2=_MIX),
+    "addmm": lambda x: torch.addmm(input=_MIX[0], mat1=x.tanh(), mat2=_MIX, beta=0.5),
+    "larger": lambda x: torch.maximum(input=x, other=x.tanh() * 2),
+    "sum of sizes": lambda x: torch.sum(input=x**2, dim=1),
+    "softmax": lambda x: torch.softmax(input=x, dim=-1) * _MIX[0],
+    "where": lambda x: torch.where(condition=x > 0, input=x * 2, other=x.tanh()),
+    "dropout": lambda x: F.dropout(input=x.tanh(), p=0.5, training=False),
+    "relu in place": lambda x: F.relu(input=x * 2, inplace=True),
+    "sort": lambda x: torch.sort(input=x, dim=-1)[0] * _MIX[0],
+    "glu": lambda x: F.glu(input=x, dim=-1),
+    "addcdiv": lambda x: torch.addcdiv(input=x, tensor1=x.tanh(), tensor2=x.exp(), value=2),
+    "logaddexp": lambda x: torch.logaddexp(x, other=x.tanh()),
+    "lerp": lambda x: torch.lerp(input=x, end=x.tanh(), weight=x.sigmoid()),
+}.items():
+    _one(f"{_name} by keywords", _function)
+_one("multi_dot", lambda x: torch.linalg.multi_dot([x.tanh(), _MIX, _MIX[:, :3]]))

@@ -130,7 +130,7 @@ def _other_calls() -> None:
 
 #: Operators that no call above reaches: seldom used on the differentiated path, or spelled by others.
 RARE = {
-    "addbmm", "baddbmm", "addmv", "addr", "bmm", "chain_matmul", "conv_tbc", "cross", "diff", "dot", "embedding_bag",
+    "addbmm", "baddbmm", "addmv", "addr", "bmm", "conv_tbc", "cross", "diff", "dot", "embedding_bag",
     "fold",
     "ger", "grouped_mm", "_grouped_mm", "index_add", "inner", "kron", "linalg_cross", "linalg_vecdot", "nansum",
     "scatter_add", "tensordot", "trace", "upsample", "upsample_bilinear", "upsample_nearest", "vdot", "acos", "asin",

@@ -17,6 +17,15 @@ from captum.attr.backprop.affine import Affine, as_affine
 from captum.attr.backprop.composites import Composite, Site
 from captum.attr.backprop.relevance_products import Pull, adds_up, attention, summand, transposed
 from captum.attr.backprop.relevance_rules import EpsilonRule, PropagationRule, stabilised
+from captum.attr.backprop.relevance_softmax import (
+    logits_of,
+    note_exponent,
+    note_logits,
+    note_total,
+    takes_off_the_largest,
+    taylor,
+    written_out,
+)
 from captum.attr.backprop.slopes import detached, distinct
 
 _GATES = {"sigmoid", "hardsigmoid"}
@@ -49,7 +58,8 @@ class RelevanceFlow:
         passing = ("layer_norm", "rms_norm", "group_norm", "instance_norm", "dropout", "log_softmax", "neg", "positive")
         names = dict.fromkeys((*passing, "dropout1d", "dropout2d", "dropout3d", "feature_dropout"), self._pass)
         names |= {"softmax": self._softmax, "logsumexp": self._structural, "div": self._quotient, "mul": self._product}
-        names |= {"batch_norm": self._batch_norm, "pow": self._power}
+        names |= {"batch_norm": self._batch_norm, "pow": self._power, "sub": self._difference}
+        names |= {"exp": self._exponential, "sum": self._sum}
         if self.composite.softmax == "taylor":
             names["scaled_dot_product_attention"] = self._attention
         names |= dict.fromkeys(self.composite.stops, self._stop)
@@ -111,15 +121,19 @@ class RelevanceFlow:
         if len(call.active) < 2:
             return self._elementwise(call)
         with call.mode:
-            out = torch.exp(call.args[1] * torch.log(call.args[0]))
+            out = torch.exp(call.argument(1, "exponent") * torch.log(call.args[0]))
         return call.settle(out) if call.mutates else out
 
     def _stop(self, call: Call) -> Any:
         """The result is taken for a constant."""
         value = call.evaluate(detached)
-        if call.mutates:
-            return call.settle(value)
-        return value
+        if not call.mutates:
+            return value
+        out = call.settle(value)
+        mark = call.mode.marks.get(out, call.mode)
+        if mark is not None:
+            mark.beside = call.mode.besides = True
+        return out
 
     def _softmax(self, call: Call) -> Any:
         """Pass, constant, or R_i = x_i (R_i − y_i Σ R)."""
@@ -128,16 +142,31 @@ class RelevanceFlow:
         if self.composite.softmax == "identity" or not call.active:
             return self._pass(call)
         x = call.active[0]
-        dim = call.argument(1, "dim", -1)
-        value = call.evaluate(detached)
-        scores, shares = call.mode.save(x), call.mode.save(value)
+        return taylor(call, x, logits_of(call, x), call.argument(1, "dim", -1))
 
-        def pull(relevance: Tensor) -> tuple[Tensor]:
-            total = relevance.sum(dim, keepdim=True)
-            out = (relevance - shares.tensor * total).mul_(scores.tensor)
-            return (out.nan_to_num_(nan=0.0),)  # hidden scores of −inf have no share: −inf · 0
+    def _difference(self, call: Call) -> Any:
+        """Shared in proportion, but for the largest of some logits: it is a shift, and gets nothing."""
+        if not takes_off_the_largest(call):
+            return self._linear(call)
+        logits = logits_of(call, call.args[0])
+        out = self._only(call, call.args[0])
+        note_logits(call, logits, out)
+        return out
 
-        return call.settle(route(pull, value, x))
+    def _exponential(self, call: Call) -> Any:
+        """Passed; its logits are noted, for quotients that are a softmax."""
+        logits = logits_of(call, call.active[0]) if call.active and self.composite.softmax != "identity" else None
+        out = self._elementwise(call)
+        if logits is not None:
+            note_exponent(call, logits, out)
+        return out
+
+    def _sum(self, call: Call) -> Any:
+        """Shared in proportion; what was summed is noted, for quotients that are a softmax."""
+        out = self._linear(call)
+        if self.composite.softmax != "identity":
+            note_total(call, out)
+        return out
 
     def _attention(self, call: Call) -> Any:
         """Two products and a softmax at once."""
@@ -149,6 +178,9 @@ class RelevanceFlow:
     def _quotient(self, call: Call) -> Any:
         """All to the numerator; a denominator normalises, and gets nothing."""
         top = call.args[0]
+        softmax = written_out(call)
+        if softmax is not None:
+            return self._stop(call) if self.composite.softmax == "stop" else taylor(call, top, *softmax)
         if isinstance(top, Tensor) and top.requires_grad and any(top is t for t in call.active):
             return self._only(call, top)
         return self._pass(call)

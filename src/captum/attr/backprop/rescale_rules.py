@@ -195,7 +195,7 @@ class Rescale:
         if len(call.active) < 2:
             return self.elementwise(call)
         with call.mode:
-            out = torch.exp(call.args[1] * torch.log(call.args[0]))
+            out = torch.exp(call.argument(1, "exponent") * torch.log(call.args[0]))
         return call.settle(out, call.mode.twin(out)) if call.mutates else out
 
     def dropout(self, call: Call) -> Any:
