@@ -3,79 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from captum._engine.score import read_output
-from captum._engine.values import Inputs, describe, is_mapping, parse_baselines
+from captum._engine.values import Inputs, describe, parse_baselines
+from captum.attr.averages.batches import Batch, InputRole, check_roles, per_element
 from captum.attr.averages.drivers import SUPPORTED_METHODS, Options, check_method, estimator_of, features_of
 from captum.attr.base import Attribution, PerturbationAttribution
 from captum.attr.games.exact import Hierarchy
 from captum.attr.games.features import Features, Groups
-from captum.attr.games.fills import ConstantReady, Ready
+from captum.attr.games.fills import ConstantReady, Fill, Permuted, Ready
 from captum.attr.games.lime import Lime
 from captum.attr.games.permutation import FeaturePermutation, PermutedByFunction, permute_rows, permuted_features
 from captum.attr.games.play import everyone, play
-from captum.attr.games.setting import result_dtype
+from captum.attr.games.setting import check_per_eval, result_dtype
 from captum.attr.games.similarity import finite
 from captum.attr.games.stopping import Samples, parse_generator
-from captum.errors import InputError, InputTypeError, OutputError
+from captum.errors import InputError, OutputError
 from captum.log import log_usage
 
 __all__ = ["SUPPORTED_METHODS", "DataLoaderAttribution", "InputRole"]
 
+Tensors = tuple[Tensor, ...]
 Reduce = Callable[[Any, Any, tuple[Any, ...]], Any]
-
-
-class InputRole:
-    """What an element of a batch is for.
-
-    Attributes:
-        need_attr: it is attributed, and given to the forward function.
-        need_forward: it is given to the forward function.
-        no_forward: only ``reduce`` sees it, such as labels.
-    """
-
-    need_attr = 0
-    need_forward = 1
-    no_forward = 2
+#: What absent features become in the batch of that number.
+BatchFill = Callable[[Tensors, int], Ready]
 
 
 def concatenate(accum: list[Any] | None, output: Any, _inputs: tuple[Any, ...]) -> list[Any]:
     """Keep all outputs; the default ``reduce``."""
     return [*(accum or []), read_output(output).detach()]
-
-
-class _Batch:
-    """The elements of a batch of any form: a tensor, a sequence, or a mapping."""
-
-    def __init__(self, batch: Any) -> None:
-        self.names: list[str] | None = None
-        if isinstance(batch, Tensor):
-            self.elements: list[Any] = [batch]
-        elif is_mapping(batch):
-            self.names, self.elements = list(batch), list(batch.values())
-        elif isinstance(batch, (list, tuple)):
-            self.elements = list(batch)
-        else:
-            message = f"Expected batches that are a Tensor, a sequence or a mapping, got {describe(batch)}."
-            raise InputTypeError(message)
-
-    def attributed(self, roles: Sequence[int]) -> tuple[Tensor, ...]:
-        """The elements with role 0."""
-        chosen = tuple(e for e, r in zip(self.elements, roles, strict=True) if r == InputRole.need_attr)
-        for element in chosen:
-            if not isinstance(element, Tensor) or element.dim() == 0:
-                message = f"Expected a Tensor with a batch dim for each element of role 0, got {describe(element)}."
-                raise InputTypeError(message)
-        return chosen
-
-    def filled(self, roles: Sequence[int], tensors: Iterable[Tensor]) -> tuple[Any, ...]:
-        """All elements, those with role 0 replaced."""
-        fresh = iter(tensors)
-        return tuple(next(fresh) if r == InputRole.need_attr else e for e, r in zip(self.elements, roles, strict=True))
 
 
 class _LoaderGame:
@@ -92,10 +53,12 @@ class _LoaderGame:
     ) -> None:
         self.dtype = torch.get_default_dtype()
         self.advance: Callable[[float], object] = lambda _: None
-        self.fill: Callable[[tuple[Tensor, ...]], Ready] = ConstantReady
+        self.fill: BatchFill = lambda tensors, _: ConstantReady(tensors)
+        self.draws = 1
         self.features: Features | None = None
         self.measured = False
-        self.samples: tuple[Tensor, ...] = ()
+        self.samples: Tensors = ()
+        self.names: tuple[str, ...] = ()
         self._full: Tensor | None = None
         self._forward = forward
         self._loader = dataloader
@@ -112,36 +75,43 @@ class _LoaderGame:
         if self._full is not None and len(coalitions) == 1 and bool(coalitions.all()):
             return self._full
         self._products = []
-        return torch.cat([self._pass(block) for block in coalitions.split(self._per_pass)])
+        variants = coalitions.repeat_interleave(self.draws, 0)
+        draws = torch.arange(len(variants), device="cpu") % self.draws
+        passes = zip(variants.split(self._per_pass), draws.split(self._per_pass), strict=True)
+        metrics = torch.cat([self._pass(block, draw) for block, draw in passes])
+        return metrics.reshape(len(coalitions), self.draws, -1).mean(1)
 
-    def look(self) -> tuple[Tensor, ...]:
+    def look(self) -> Tensors:
         """Traverse the unchanged data once; one row of each element that is attributed."""
-        self._full = self._pass(everyone(1))
+        self._full = self._pass(everyone(1), torch.zeros(1, dtype=torch.long, device="cpu"))
         return self.samples
 
     def products(self) -> list[Tensor]:
-        """Of the last coalitions, ``(K,)`` each: x·x, x·y and y·y for the data x and the perturbed data y."""
-        return list(torch.cat(self._products, 1))
+        """Of the last coalitions: x·x, x·y and y·y for the data x and the perturbed data y, ``(K, draws)`` each."""
+        return list(torch.cat(self._products, 1).reshape(3, -1, self.draws))
 
-    def _meet(self, batch: _Batch) -> None:
+    def _meet(self, batch: Batch) -> None:
         """Learn the form of the batches from the first one."""
         self._roles = check_roles(self._given_roles, len(batch.elements))
         self.samples = tuple(t[:1].detach() for t in batch.attributed(self._roles))
+        pairs = zip(batch.names, self._roles, strict=True)
+        self.names = tuple(name for name, role in pairs if role == InputRole.need_attr)
 
-    def _pass(self, coalitions: Tensor) -> Tensor:
+    def _pass(self, coalitions: Tensor, draws: Tensor) -> Tensor:
         """One traversal of the loader."""
         totals: list[Any] = [None] * len(coalitions)
         products = torch.zeros((3, len(coalitions)), dtype=torch.float64, device="cpu")
-        for raw in self._loader:
-            batch = _Batch(raw)
+        for place, raw in enumerate(self._loader):
+            batch = Batch(raw)
             if not self.samples:
                 self._meet(batch)
             given = batch.attributed(self._roles)
-            for number, tensors in enumerate(self._variants(given, coalitions)):
+            for number, tensors in enumerate(self._variants(given, place, coalitions, draws)):
                 if self.measured:
                     products[:, number] += _products(given, tensors)
                 elements = batch.filled(self._roles, tensors)
-                totals[number] = self._reduce(totals[number], self._call(batch, elements), elements)
+                output = batch.call(self._forward, self._roles, elements)
+                totals[number] = self._reduce(totals[number], output, elements)
             self.advance(1)
         if not self.samples:
             message = "Expected a dataloader with at least one batch, got none."
@@ -149,20 +119,11 @@ class _LoaderGame:
         self._products.append(products)
         return torch.stack([self._metric(t) for t in totals])
 
-    def _variants(self, tensors: tuple[Tensor, ...], coalitions: Tensor) -> Iterable[tuple[Tensor, ...]]:
+    def _variants(self, tensors: Tensors, place: int, coalitions: Tensor, draws: Tensor) -> Iterable[Tensors]:
         if self.features is None or bool(coalitions.all()):
             return [tensors] * len(coalitions)
         keeps = self.features.keep(coalitions[:, None].to(tensors[0].device), None)
-        draws = torch.zeros(len(coalitions), dtype=torch.long, device="cpu")
-        return zip(*(t.unbind() for t in self.fill(tensors).replace(tensors, keeps, None, draws)), strict=True)
-
-    def _call(self, batch: _Batch, elements: tuple[Any, ...]) -> Any:
-        given = [
-            (i, e) for i, (e, r) in enumerate(zip(elements, self._roles, strict=True)) if r != InputRole.no_forward
-        ]
-        if batch.names is not None:
-            return self._forward(**{batch.names[i]: e for i, e in given})
-        return self._forward(*(e for _, e in given))
+        return zip(*(t.unbind() for t in self.fill(tensors, place).replace(tensors, keeps, None, draws)), strict=True)
 
     def _metric(self, total: Any) -> Tensor:
         if self._reduce is concatenate and isinstance(total, list):
@@ -233,10 +194,13 @@ class DataLoaderAttribution(Attribution):
         """How much each feature makes of a metric over the data.
 
         Args:
-            dataloader: yields batches: tensors, sequences, or mappings, whose entries are passed to the model by name.
+            dataloader: yields batches: tensors; sequences, whose elements are passed to the model one by one; mappings,
+                whose entries are passed by name, or as a mapping where the model wants that; dataclasses.
             input_roles: role of each element of a batch, see :class:`InputRole`; None: all are attributed.
-            baselines: None for zeros, numbers, or tensors ``(1, *)``, for the elements of role 0.
-            feature_mask: integer tensors ``(1, *)`` for the elements of role 0; equal ids are one feature.
+            baselines: None for zeros, numbers, or tensors ``(1, *)``, for the elements of role 0: a tuple, or a mapping
+                by name; or a fill of ``captum.attr.games.fills``.
+            feature_mask: integer tensors ``(1, *)`` for the elements of role 0, likewise; equal ids, also in several
+                elements, are one feature.
             reduce: ``(accum, output, batch) -> accum``, accum None at first, batch a tuple of all its elements; None
                 concatenates outputs.
             to_metric: from what is accumulated to a Tensor; None when it is one.
@@ -248,7 +212,8 @@ class DataLoaderAttribution(Attribution):
             sliding_window_shapes: of Occlusion: window shape without the batch, or a tuple of them.
             strides: of Occlusion, as for :meth:`Occlusion.attribute`.
             groups: of OwenValues: the hierarchy of features.
-            generator: source of randomness; None for torch's global one.
+            generator: source of randomness; None for torch's global one. Rows that are permuted keep their permutation
+                in every pass over the data.
             seed: or a seed for a generator of its own.
             tol: of sampling methods: relative error to reach (default 0.02 for ``"auto"``).
             max_evals: of sampling methods: most coalitions to evaluate (16384 for ``"auto"``).
@@ -262,20 +227,20 @@ class DataLoaderAttribution(Attribution):
         Raises:
             InputError: when roles, baselines or masks do not fit the batches.
         """
-        if isinstance(perturbations_per_pass, bool) or perturbations_per_pass < 1:
-            message = f"Expected perturbations_per_pass to be an int of at least 1, got {perturbations_per_pass!r}."
-            raise InputError(message)
+        check_per_eval(perturbations_per_pass, "perturbations_per_pass")
         source = parse_generator(generator, seed)
         reduce = reduce or concatenate
         game = _LoaderGame(self.forward_func, dataloader, input_roles, reduce, to_metric, perturbations_per_pass)
         with torch.no_grad(), _bar(game, self._label(show_progress), dataloader) as bar:
             samples = game.look()
             limits = (tol, max_evals, return_std_error)
-            options = Options(feature_mask, sliding_window_shapes, strides, groups, n_samples, source, *limits)
+            mask = per_element(feature_mask, game.names, "feature_mask")
+            options = Options(mask, sliding_window_shapes, strides, groups, n_samples, source, *limits)
             features = features_of(self.attr_method, options, samples)
-            game.features, game.fill = features, self._fill(features, baselines, samples, source)
+            game.features = features
+            game.fill, game.draws = self._fill(features, baselines, _as_inputs(samples, game.names), source)
             game.measured = isinstance(self.attr_method, Lime)
-            body, count = estimator_of(self.attr_method, features.players, options, game.products)
+            body, count = estimator_of(self.attr_method, features.players, options, game)
             bar.expect(count, perturbations_per_pass)
             found = play(body, game)
         dtype = result_dtype(game.dtype)
@@ -294,41 +259,63 @@ class DataLoaderAttribution(Attribution):
         raise NotImplementedError(message)
 
     def _fill(
-        self, features: Features, baselines: Any, samples: tuple[Tensor, ...], source: torch.Generator | None
-    ) -> Callable[[tuple[Tensor, ...]], Ready]:
-        """What absent features become in a batch."""
+        self, features: Features, baselines: Any, samples: Inputs, source: torch.Generator | None
+    ) -> tuple[BatchFill, int]:
+        """What absent features become in a batch, the same in every pass; and how many fillings are averaged."""
         method = self.attr_method
         if isinstance(method, FeaturePermutation) and isinstance(features, Groups):
-            if method.perm_func is not permute_rows:
-                function = method.perm_func
-                return lambda _: PermutedByFunction(function)
-            return lambda tensors: ConstantReady(permuted_features(features, tensors, len(tensors[0]), source))
-        entries = baselines if isinstance(baselines, tuple) or baselines is None else (baselines,)
-        fixed = parse_baselines(entries, _as_inputs(samples))
-        return lambda tensors: ConstantReady(tuple(b.to(t.device) for b, t in zip(fixed, tensors, strict=True)))
+            if baselines is not None:
+                message = "FeaturePermutation takes no baselines: features take the values of other rows."
+                raise InputError(message)
+            return _permuting(features, method, source), 1
+        if isinstance(baselines, Permuted):
+            seeds = _Seeds(baselines.generator or source)
+            return lambda tensors, place: Permuted(seeds.of(place)).ready(_as_inputs(tensors, samples.names)), 1
+        if isinstance(baselines, Fill):
+            draws = baselines.ready(samples).draws
+            return lambda tensors, _: baselines.ready(_as_inputs(tensors, samples.names)), draws
+        entries = per_element(baselines, samples.names, "baselines")
+        fixed = parse_baselines(entries, replace(samples, form="tuple"))
+        return lambda tensors, _: ConstantReady(tuple(b.to(t.device) for b, t in zip(fixed, tensors, strict=True))), 1
 
 
-def _products(given: tuple[Tensor, ...], perturbed: tuple[Tensor, ...]) -> Tensor:
+class _Seeds:
+    """A generator for each batch, the same in every pass over the data: drawn when the batch is met first."""
+
+    def __init__(self, source: torch.Generator | None) -> None:
+        self._source = source
+        self._drawn: list[int] = []
+
+    def of(self, place: int) -> torch.Generator:
+        """The generator of the batch of that number."""
+        while len(self._drawn) <= place:
+            device = "cpu" if self._source is None else self._source.device
+            self._drawn.append(int(torch.randint(1 << 62, (), generator=self._source, device=device)))
+        return torch.Generator().manual_seed(self._drawn[place])
+
+
+def _permuting(features: Groups, method: FeaturePermutation, source: torch.Generator | None) -> BatchFill:
+    """Features take the values of other rows of their batch."""
+    if method.perm_func is permute_rows:
+        seeds = _Seeds(source)
+        return lambda tensors, place: ConstantReady(
+            permuted_features(features, tensors, len(tensors[0]), seeds.of(place))
+        )
+    if source is not None:
+        message = "A perm_func draws its own permutations: pass it the generator, not attribute()."
+        raise InputError(message)
+    function = method.perm_func
+    return lambda _, __: PermutedByFunction(function)
+
+
+def _products(given: Tensors, perturbed: Tensors) -> Tensor:
     """The inner products x·x, x·y and y·y of a batch and its perturbed form, ``(3,)``; NaN and inf count as 0."""
     x, y = (torch.cat([finite(t).reshape(-1) for t in part]) for part in (given, perturbed))
     return torch.stack([x @ x, x @ y, y @ y])
 
 
-def _as_inputs(samples: tuple[Tensor, ...]) -> Inputs:
-    names = tuple(f"element {i}" for i in range(len(samples)))
-    return Inputs(samples, names, "tuple")
-
-
-def check_roles(input_roles: Sequence[int] | None, count: int) -> tuple[int, ...]:
-    """Roles of the elements of a batch."""
-    roles = (InputRole.need_attr,) * count if input_roles is None else tuple(input_roles)
-    if len(roles) != count:
-        message = f"Expected input_roles with one role for each of the {count} elements of a batch, got {len(roles)}."
-        raise InputError(message)
-    if InputRole.need_attr not in roles or not set(roles) <= {0, 1, 2}:
-        message = f"Expected input_roles of 0, 1 and 2 with at least one 0 (InputRole.need_attr), got {roles}."
-        raise InputError(message)
-    return roles
+def _as_inputs(tensors: Tensors, names: tuple[str, ...]) -> Inputs:
+    return Inputs(tensors, names, "tensor" if len(tensors) == 1 else "tuple")
 
 
 class _bar:  # noqa: N801  # used like a function in a with statement

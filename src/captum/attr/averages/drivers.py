@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -38,7 +37,7 @@ SUPPORTED_METHODS = {
 class Options:
     """What a caller says about features and samples."""
 
-    feature_mask: Any
+    feature_mask: tuple[Any, ...]
     windows: Any
     strides: Any
     groups: Hierarchy | None
@@ -48,9 +47,27 @@ class Options:
     max_evals: int | None = None
     with_errors: bool = False
 
+    def samples_told(self) -> bool:
+        """Whether the caller says how much to sample."""
+        return (self.n_samples, self.tol, self.max_evals) != (None, None, None)
+
     def stopping(self) -> Stopping:
         """When sampling methods stop."""
         return parse_stopping(25 if self.n_samples is None else self.n_samples, self.tol, self.max_evals)
+
+
+class Played(Protocol):
+    """What estimators ask a game over a loader beside scores.
+
+    Attributes:
+        dtype: dtype of the metric.
+    """
+
+    dtype: torch.dtype
+
+    def products(self) -> list[Tensor]:
+        """Of the last coalitions: x·x, x·y and y·y for the data x and the perturbed data y, ``(K, draws)`` each."""
+        ...
 
 
 def check_method(method: PerturbationAttribution) -> None:
@@ -82,20 +99,19 @@ def _obstacle(method: PerturbationAttribution) -> str | None:
 def features_of(method: PerturbationAttribution, options: Options, samples: tuple[Tensor, ...]) -> Features:
     """Features of the elements that are attributed; masks have one row."""
     if isinstance(method, Occlusion):
-        if options.feature_mask is not None or options.windows is None:
+        if options.windows is None or any(mask is not None for mask in options.feature_mask):
             message = "Occlusion over a loader needs sliding_window_shapes and takes no feature_mask."
             raise InputError(message)
         return parse_windows(options.windows, options.strides, samples)
     if options.windows is not None or options.strides is not None:
         message = f"sliding_window_shapes and strides are for Occlusion, got {describe(method)}."
         raise InputError(message)
-    mask = (None,) * len(samples) if options.feature_mask is None else options.feature_mask
     names = tuple(f"element {i}" for i in range(len(samples)))
-    return groups_of(mask if isinstance(mask, tuple) else (mask,), samples, names)
+    return groups_of(options.feature_mask, samples, names)
 
 
 def estimator_of(
-    method: PerturbationAttribution, players: int, options: Options, products: Callable[[], list[Tensor]]
+    method: PerturbationAttribution, players: int, options: Options, game: Played
 ) -> tuple[Estimator[Fits], int | None]:
     """The method's estimator of values ``(M, n)``, and how many coalitions it will ask for when that is known.
 
@@ -103,13 +119,16 @@ def estimator_of(
         method: the method.
         players: number of features.
         options: what the caller says.
-        products: the inner products of the data with the perturbed data, for the last coalitions that were scored.
+        game: the game that is played.
     """
     if isinstance(method, OwenValues):
         body, count = _owen(players, options)
         return _values(body, options), count
     if options.groups is not None:
         message = f"groups are for OwenValues, got {describe(method)}."
+        raise InputError(message)
+    if isinstance(method, (FeatureAblation, ShapleyValues)) and options.samples_told():
+        message = f"n_samples, tol and max_evals are for methods that sample, got {describe(method)}."
         raise InputError(message)
     if isinstance(method, FeatureAblation):
         return _values(leave_one_out(players), options), players + 1
@@ -126,7 +145,7 @@ def estimator_of(
             message = "Lime over a loader takes a number of samples, and none of tol, max_evals, return_std_error."
             raise InputError(message)
         coalitions = flip_coins(stopping.samples, players, options.source)
-        return _lime(method.interpretable_model, kernel, coalitions, products), stopping.samples + 1
+        return _lime(method.interpretable_model, kernel, coalitions, game), stopping.samples + 1
     draw = global_orders(players) if options.source is None else seeded_orders(players, options.source)
     pairs = options.source is not None or stopping.samples is None
     return _values(random_orders(players, draw, stopping, pairs), options), None
@@ -137,7 +156,7 @@ def _owen(players: int, options: Options) -> tuple[Estimator[Estimate], int | No
         message = "OwenValues over a loader needs groups."
         raise InputError(message)
     check_hierarchy(options.groups, players)
-    if options.n_samples is None and options.tol is None:
+    if not options.samples_told():
         plan = OwenPlan(options.groups, players)
         return exact_owen(plan), len(plan.coalitions)
     draw = hierarchical_orders(options.groups, options.source)
@@ -149,13 +168,13 @@ def _values(body: Estimator[Estimate], options: Options) -> Estimator[Fits]:
     return (estimate.values, estimate.errors) if options.with_errors else estimate.values
 
 
-def _lime(
-    model: Any, kernel: ExponentialKernel, coalitions: Tensor, products: Callable[[], list[Tensor]]
-) -> Estimator[Fits]:
+def _lime(model: Any, kernel: ExponentialKernel, coalitions: Tensor, game: Played) -> Estimator[Fits]:
     """One fit per number of the metric; a coalition weighs as much as the whole data is like itself under it."""
     full = yield everyone(coalitions.shape[1])
     scores = yield coalitions
-    weights = kernel.of_products(*products())
-    fits = [fit_model(model, coalitions.float(), scores[:, i].float(), weights.float()) for i in range(full.shape[1])]
+    dtype = torch.float64 if game.dtype == torch.float64 else torch.float32
+    weights = kernel.of_products(*game.products()).mean(1)
+    parts = coalitions.to(dtype), weights.to(dtype)
+    fits = [fit_model(model, parts[0], scores[:, i].to(dtype), parts[1]) for i in range(full.shape[1])]
     rows = merged(fits)
     return tuple(part.T.double() for part in rows) if isinstance(rows, tuple) else rows.T.double()

@@ -188,11 +188,11 @@ class Permuted(Fill):
     """
 
     def __init__(self, generator: torch.Generator | None = None) -> None:
-        self._generator = generator
+        self.generator = generator
 
     def ready(self, inputs: Inputs) -> Ready:
         """See :class:`Fill`."""
-        order = permutation(inputs.batch, self._generator)
+        order = permutation(inputs.batch, self.generator)
         return ConstantReady(tuple(t[order.to(t.device)] for t in inputs.tensors))
 
 

@@ -81,12 +81,12 @@ def result_dtype(dtype: torch.dtype, own: torch.dtype | None = None) -> torch.dt
     return torch.promote_types(dtype, own) if own is not None and own.is_floating_point else dtype
 
 
-def check_per_eval(per_eval: object) -> int:
+def check_per_eval(per_eval: object, name: str = "perturbations_per_eval") -> int:
     """Require an int of at least 1; None is 1, planned."""
     if per_eval is None:
         return 1
     if isinstance(per_eval, bool) or not isinstance(per_eval, int) or per_eval < 1:
-        message = f"Expected perturbations_per_eval to be an int of at least 1, got {per_eval!r}."
+        message = f"Expected {name} to be an int of at least 1, got {per_eval!r}."
         raise InputError(message)
     return per_eval
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum._engine.values import describe
 from captum.attr.games.features import Groups
-from captum.attr.games.fills import ConstantReady
+from captum.attr.games.fills import BackgroundReady, ConstantReady
 from captum.attr.games.game import Game
 from captum.errors import InputError
 
@@ -72,18 +72,35 @@ def _flat(value: Any) -> Tensor:
 def similarities(kernel: ExponentialKernel, game: Game, coalitions: Tensor, joint: bool) -> Tensor:
     """Similarity of every perturbed input to the original, ``(K, B)``, or ``(K, 1)`` for the batch as one input.
 
-    With constant fills the inner products are linear in the coalition: no perturbed input is made.
+    Of several fillings of a coalition it is the mean. With constant fills the inner products are linear in the
+    coalition: no perturbed input is made.
     """
     features, fill = game.features, game.fill
-    if isinstance(features, Groups) and isinstance(fill, ConstantReady):
-        sums = _group_sums(features, game.variable.values, fill.bases, game.batch)
-        products = [_linear(coalitions, kept, gone) for kept, gone in sums]
+    if isinstance(features, Groups) and isinstance(fill, (ConstantReady, BackgroundReady)):
+        fillings = [fill.bases] if isinstance(fill, ConstantReady) else _rows_of(fill.samples)
+        found = [_linear(features, game, coalitions, bases) for bases in fillings]
+        products = [torch.stack(parts, 1) for parts in zip(*found, strict=True)]
     else:
         products = _direct(game, coalitions)
     if joint:
-        products = [p.sum(1, keepdim=True) for p in products]
+        products = [p.sum(2, keepdim=True) for p in products]
     own, mixed, other = products
-    return kernel.of_products(own, mixed, other)
+    return kernel.of_products(own, mixed, other).mean(1)
+
+
+def _rows_of(samples: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+    return [tuple(sample[row : row + 1] for sample in samples) for row in range(len(samples[0]))]
+
+
+def _linear(features: Groups, game: Game, coalitions: Tensor, bases: tuple[Tensor, ...]) -> list[Tensor]:
+    """x·x, x·y and y·y, ``(K, B)`` each, for a filling that does not depend on the coalition."""
+    members = coalitions.double()
+    products: list[Tensor] = []
+    for kept, gone in _group_sums(features, game.variable.values, bases, game.batch):
+        change = kept - gone
+        rise = members @ change.T if members.dim() == 2 else torch.einsum("kbm,bm->kb", members, change)
+        products.append(rise + gone.sum(1))
+    return products
 
 
 def _group_sums(
@@ -107,21 +124,14 @@ def finite(tensor: Tensor) -> Tensor:
     return torch.nan_to_num(tensor.detach().to("cpu", torch.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _linear(coalitions: Tensor, kept: Tensor, gone: Tensor) -> Tensor:
-    """``Σ_i z_i kept_i + (1 − z_i) gone_i``, ``(K, B)``."""
-    members = coalitions.double()
-    if members.dim() == 2:
-        return members @ (kept - gone).T + gone.sum(1)
-    return torch.einsum("kbm,bm->kb", members, kept - gone) + gone.sum(1)
-
-
 def _direct(game: Game, coalitions: Tensor) -> list[Tensor]:
-    """The inner products from the perturbed inputs themselves, a few coalitions at a time."""
+    """x·x, x·y and y·y, ``(K, draws, B)`` each, from the perturbed inputs themselves, a few coalitions at a time."""
     x = torch.cat([finite(v).reshape(game.batch, -1) for v in game.variable.values], 1)
-    step = max(1, (1 << 22) // max(1, x.numel()))
+    draws = game.fill.draws
+    step = max(1, (1 << 22) // max(1, x.numel() * draws))
     parts: list[Tensor] = []
     for block in coalitions.split(step):
-        tensors, _ = game.filled(block)
-        y = torch.cat([finite(t).reshape(len(block), game.batch, -1) for t in tensors], 2)
-        parts.append(torch.stack([(x * x).sum(1).expand(len(block), -1), (x * y).sum(2), (y * y).sum(2)]))
+        tensors, _ = game.filled(block.repeat_interleave(draws, 0))
+        y = torch.cat([finite(t).reshape(len(block), draws, game.batch, -1) for t in tensors], 3)
+        parts.append(torch.stack([(x * x).sum(1).expand(y.shape[:3]), (x * y).sum(3), (y * y).sum(3)]))
     return list(torch.cat(parts, 1))
