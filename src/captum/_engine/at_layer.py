@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import Literal
 
@@ -83,8 +84,11 @@ class AtLayer(Function):
     @contextlib.contextmanager
     def differentiating(self) -> Generator[None]:
         """Refuse layers that run again in the backward pass, where the variable would not take their place."""
+        thread = threading.get_ident()
 
         def again(module: nn.Module, _args: object) -> None:
+            if threading.get_ident() != thread and torch._C._current_graph_task_id() < 0:  # no public name
+                return  # another thread's forward pass; the backward pass of a device has a thread of its own
             message = (
                 f"{type(module).__name__} runs again in the backward pass (activation checkpointing), where its value "
                 "cannot be replaced: switch checkpointing off, or choose a layer outside of the checkpointed part."

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from captum._engine.score import Score
 from captum._engine.values import Leaves, describe
@@ -46,20 +46,24 @@ class Layer:
     def watched(self, change: Change) -> Generator[None]:
         """Call ``change(use, values)`` at each run of the module; what it returns takes the values' place.
 
-        Inside another watch of the same layer that one sees nothing.
+        Inside another watch of the same layer that one sees nothing. Runs in other threads are none of its business.
         """
-        outer, watch = self._watch, _Watch(self, change)
+        outer, watch, thread = self._watch, _Watch(self, change), threading.get_ident()
+
+        def before(_module: nn.Module, args: Any, keywords: Any = None) -> Any:
+            # other threads may run the module meanwhile, also while this hook is being removed
+            return watch.before((args, keywords)) if threading.get_ident() == thread else None
+
+        def after(_module: nn.Module, _args: Any, output: Any) -> Any:
+            return watch.after(output) if threading.get_ident() == thread else None
+
         self._watch = watch
         with contextlib.ExitStack() as stack:
             stack.callback(setattr, self, "_watch", outer)
             if outer is not None:
                 stack.enter_context(outer.asleep())
-            handle: RemovableHandle = self.module.register_forward_pre_hook(
-                lambda _m, args, keywords: watch.before((args, keywords)), with_kwargs=True
-            )
-            stack.callback(handle.remove)
-            handle = self.module.register_forward_hook(lambda _m, _a, output: watch.after(output))
-            stack.callback(handle.remove)
+            stack.callback(self.module.register_forward_pre_hook(before, with_kwargs=True).remove)
+            stack.callback(self.module.register_forward_hook(after).remove)
             yield
         self.uses = watch.count
 
