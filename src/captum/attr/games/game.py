@@ -214,7 +214,14 @@ class Game:
         return self._flat(out, 1)
 
     def _alone(self, variants: Tensor, first: int) -> Tensor:
-        return self._flat(self._evaluate(variants, first), 1)
+        out = self._evaluate(variants, first)
+        if tuple(out.shape) != self.shape:
+            message = (
+                f"The output changes its shape between calls: {self.shape}, then {tuple(out.shape)}, for the same "
+                f"{self.batch} row(s). Return one value per row, or one result of fixed shape per batch."
+            )
+            raise OutputError(message)
+        return self._flat(out, 1)
 
     def _probe(self, variants: Tensor, first: int) -> Tensor:
         """Evaluate some coalitions together and see whether the output grows with them."""
@@ -236,12 +243,7 @@ class Game:
             return self._flat(out, count)
         if self._explicit:
             raise self._does_not_grow(count, tuple(out.shape))
-        if tuple(out.shape) != self.shape:
-            message = (
-                f"The output changes its shape between calls: {self.shape} for {self.batch} row(s), {tuple(out.shape)} "
-                f"for {count * self.batch}. Return one value per row, or one result of fixed shape per batch."
-            )
-            raise OutputError(message)
+        # a result per batch, or one that grows along other dims, as of models with time first
         self.form = "once"
         return self._one_by_one(variants[:1], first)
 

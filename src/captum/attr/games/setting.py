@@ -96,8 +96,21 @@ def at_inputs(forward: Callable[..., Any], inputs: Any, target: Any, constants: 
     parsed = parse_inputs(inputs, forward)
     score = RawScore(forward, parsed, target, constants)
     score.resolve()
-    values = tuple(t.detach() for t in score.inputs.tensors)
+    values = _aligned(score.inputs)
     return Setting(Variable(values, score, score, score.batch), replace(score.inputs, tensors=values))
+
+
+def _aligned(inputs: Inputs) -> tuple[Tensor, ...]:
+    """The tensors of the inputs, which all have a row per example, or one that examples share."""
+    shapes = [tuple(t.shape) for t in inputs.tensors]
+    if any(not shape or shape[0] not in (1, inputs.batch) for shape in shapes):
+        message = (
+            f"Expected inputs with one row per example in dim 0, {inputs.batch} as in the first, or a single row; got "
+            f"shapes {shapes}. For nn.EmbeddingBag pass ids as a padded matrix (B, L) and make the offsets in the "
+            "forward function; what is no row of an example belongs into additional_forward_args."
+        )
+        raise InputError(message)
+    return tuple(t.detach() for t in inputs.tensors)
 
 
 def at_layer(score: RawScore, layers: Layers) -> Setting:
@@ -118,7 +131,7 @@ def at_layer(score: RawScore, layers: Layers) -> Setting:
 
 def at_neuron(score: RawScore, layers: Layers, selector: Any) -> Setting:
     """The variable is the model's input, the score a neuron."""
-    values = tuple(t.detach() for t in score.inputs.tensors)
+    values = _aligned(score.inputs)
     neuron = Neuron(score, layers, selector)
     return Setting(Variable(values, neuron, score, score.batch), replace(score.inputs, tensors=values))
 

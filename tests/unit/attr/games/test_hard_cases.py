@@ -188,3 +188,36 @@ def test_lime_over_a_loader_has_no_errors() -> None:
     for more in ({"return_std_error": True}, {"max_evals": 30}, {"tol": 0.1}):
         with pytest.raises(InputError, match="Lime over a loader"):
             attr.DataLoaderAttribution(lime(score)).attribute(loader, **more)
+
+
+def test_outputs_that_grow_along_other_dims_are_scored_one_by_one() -> None:
+    """As of models with time first, and of all pairs of rows."""
+
+    def early(x: Tensor) -> Tensor:
+        return torch.stack([x, 2 * x])  # (2, B, 3): the batch is the second dim
+
+    found = attr.FeatureAblation(early).attribute(X)
+    want = torch.diag_embed(X)  # row, output, feature
+    torch.testing.assert_close(found.reshape(2, 2, 3, 3), torch.stack([want, 2 * want]))
+    pairs = attr.ShapleyValues(lambda x: x @ x.T).attribute(X)
+    torch.testing.assert_close(pairs, X[:, None] * X)
+    with pytest.raises(InputError, match="perturbations_per_eval=1"):
+        attr.FeatureAblation(early).attribute(X, perturbations_per_eval=2)
+
+
+@pytest.mark.parametrize("name", [*METHODS, "FeaturePermutation", "NeuronFeatureAblation"])
+def test_inputs_that_are_no_rows_are_refused(name: str) -> None:
+    """As the offsets of ``nn.EmbeddingBag`` beside its ids."""
+    bag = nn.EmbeddingBag(10, 4)
+    ids, offsets = torch.tensor([1, 2, 3, 4, 5, 6]), torch.tensor([0, 2, 5])
+    build, options = METHODS.get(name, (getattr(attr, name), {}))
+    call = {**options, "target": 0}
+    if name == "NeuronFeatureAblation":
+        method, call = attr.NeuronFeatureAblation(bag, bag), {"neuron_selector": 0}
+    else:
+        method = build(bag)
+    with pytest.raises(InputError, match=r"\[\(6,\), \(3,\)\]. For nn.EmbeddingBag"):
+        method.attribute((ids, offsets), **call)
+    rows = attr.FeatureAblation(lambda x: bag(x.flatten(), torch.arange(len(x)) * 2).sum(1))
+    found = rows.attribute(ids.reshape(3, 2))  # what the message says
+    torch.testing.assert_close(found, (bag.weight[ids] - bag.weight[0]).sum(1).reshape(3, 2).detach() / 2)
