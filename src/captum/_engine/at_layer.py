@@ -16,6 +16,7 @@ from captum._engine.layout import Layout
 from captum._engine.place import Layers
 from captum._engine.rows import Rows
 from captum._engine.score import Score
+from captum._engine.sweep import Plan
 from captum.errors import InputError, LayerError
 
 #: Fewest pixels per side of a map that is fed channels last.
@@ -57,6 +58,11 @@ class AtLayer(Function):
     def tune(self) -> None:
         """Choose how many chunks are run fastest; maps inside a model are smaller than images."""
         self.layout = self.layout or Layout(self.score.modules(), SMALLEST_MAP)
+
+    def plan(self, limit: int | None) -> Plan:
+        """Rows per forward pass for this function."""
+        self.place.require_rows(self.values, self.batch)
+        return super().plan(limit)
 
     def value(self, variables: tuple[Tensor, ...], rows: Rows) -> Tensor:
         """One number per row, ``(n,)``."""

@@ -131,6 +131,18 @@ class Layers:
         """The dim of the rows in each value that :meth:`group` gives."""
         return tuple(0 if rows_first else axis for axes in self._last for axis in axes)
 
+    def require_rows(self, values: tuple[Tensor, ...], rows: int) -> None:
+        """Require that every value has its own part for each of the rows, so that rows can be told apart."""
+        shared = [tuple(v.shape) for v in values if v.dim() == 0 or len(v) != rows]
+        if shared:
+            places = " and ".join(layer.describe() for layer in self.layers)
+            message = (
+                f"Expected values of their own for each of {rows} rows at {places}; one of {len(values)} values is "
+                f"{shared[0]}, which rows share. Choose a module inside the layer, or one after it, all of whose "
+                "values belong to rows, or use LayerGradientXActivation."
+            )
+            raise LayerError(message)
+
     def as_made(self, values: tuple[Tensor, ...], position: int = 0) -> tuple[Tensor, ...]:
         """Values of one layer with the rows in dim 0, in the layer's own form."""
         return tuple(v.movedim(0, a) if a else v for v, a in zip(values, self._last[position], strict=True))

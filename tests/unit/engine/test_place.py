@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from captum.attr import (
     IntegratedGradients,
+    InternalInfluence,
     LayerConductance,
     LayerGradientXActivation,
     LayerIntegratedGradients,
@@ -98,3 +99,28 @@ def test_a_neuron_is_a_whole_number_of_any_kind(selector: object) -> None:
     model, x = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.randn(3, 3)
     want = NeuronGradient(model, model[0]).attribute(x, 1)
     torch.testing.assert_close(NeuronGradient(model, model[0]).attribute(x, selector), want)
+
+
+class Biased(nn.Module):
+    """A block that hands on what all rows share beside its own value, as those of T5 do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.bias = nn.Linear(3, 3), nn.Parameter(torch.ones(1, 5))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.inner(x), self.bias
+
+
+@pytest.mark.parametrize("method", [LayerIntegratedGradients, LayerConductance, InternalInfluence])
+def test_values_that_rows_share_are_told_from_the_layers_own(method: type) -> None:
+    block = Biased()
+
+    def score(x: Tensor) -> Tensor:
+        own, shared = block(x)
+        return own.sum(1) * shared.sum()
+
+    x = torch.rand(2, 3)
+    with pytest.raises(LayerError, match=r"output of Biased; one of 2 values is \(1, 5\), which rows share.*inside"):
+        method(score, block).attribute(x)
+    assert method(score, block.inner).attribute(x).shape == (2, 3)

@@ -16,7 +16,6 @@ from captum._engine.sweep import Sweep, check_limit
 from captum.attr.base import GradientAttribution, LayerAttribution, wants_graph
 from captum.attr.paths.integral import Tensors, precise
 from captum.attr.paths.quadrature import nodes_and_weights
-from captum.errors import LayerError
 from captum.log import log_usage
 
 __all__ = ["InternalInfluence"]
@@ -29,21 +28,9 @@ def gradients_at_layer(
     with torch.enable_grad():
         output, values, _ = function.tap(layers, points, chunk.rows, create_graph, from_here=not create_graph)
         scores = function.score_of_model().read(output, chunk.rows)
-        check_rows(values, chunk.count)
+        layers.require_rows(values, chunk.count)
         grads = differentiate(scores, values, create_graph=create_graph)
     return (values if create_graph else tuple(v.detach() for v in values)), grads
-
-
-def check_rows(values: Tensors, rows: int) -> None:
-    """Require that the layer's values keep the rows in dim 0, so that those of the path can be told apart."""
-    wrong = [tuple(v.shape) for v in values if v.dim() == 0 or len(v) != rows]
-    if wrong:
-        message = (
-            f"Expected layer values whose dim 0 counts the {rows} rows of a chunk, got {wrong[0]}. Pass a layer with "
-            "the batch first, such as one after the recurrent layer, or use LayerIntegratedGradients or "
-            "LayerGradientXActivation."
-        )
-        raise LayerError(message)
 
 
 class InternalInfluence(LayerAttribution, GradientAttribution):
