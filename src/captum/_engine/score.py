@@ -54,11 +54,14 @@ def read_output(output: Any) -> Tensor:
     floating = [v for v in parts.values() if isinstance(v, Tensor) and v.dtype.is_floating_point]
     if len(floating) == 1:
         return floating[0]
-    listed = ", ".join(f"{k}: {describe(v)}" for k, v in parts.items()) or describe(output)
-    message = (
-        f"Expected a model output with one tensor of scores, got a {type(output).__name__} with {listed}. "
-        "Choose one with a target function, such as target=lambda out: out[0][:, 3], or wrap the forward function."
-    )
+    listed = ", ".join(f"{k}: {describe(v)}" for k, v in parts.items())
+    got = f"a {type(output).__name__} with {listed}" if listed else describe(output)
+    remedy = "Choose one with a target function, such as target=lambda out: out[0][:, 3], or wrap the forward function."
+    if isinstance(output, torch.futures.Future):
+        remedy = "Call attribute_future where the method has it, or wait for the result in the forward function."
+    elif hasattr(output, "__array__"):
+        remedy = "For methods that perturb, wrap the function with captum.attr.games.adapters.numpy_function."
+    message = f"Expected a model output with one tensor of scores, got {got}. {remedy}"
     raise OutputError(message)
 
 

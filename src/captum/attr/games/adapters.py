@@ -37,7 +37,7 @@ def numpy_function(function: Callable[..., Any]) -> Forward:
     """
 
     def forward(*tensors: Any) -> Tensor:
-        arrays = [t.detach().cpu().numpy() if isinstance(t, Tensor) else t for t in tensors]
+        arrays = [_as_array(t) if isinstance(t, Tensor) else t for t in tensors]
         device = next((t.device for t in tensors if isinstance(t, Tensor)), torch.device("cpu"))
         return _as_tensor(function(*arrays), device)
 
@@ -119,6 +119,12 @@ def _by_blocks(run: Callable[..., Any], arrays: list[Any], size: int) -> Any:
     rows = np.minimum(np.arange(-(-count // size) * size), count - 1)
     parts = [run(*(a[rows[start : start + size]] for a in arrays)) for start in range(0, len(rows), size)]
     return np.concatenate(parts)[:count]
+
+
+def _as_array(tensor: Tensor) -> Any:
+    """NumPy has no bfloat16: single precision holds it."""
+    plain = tensor.detach().cpu()
+    return (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
 
 
 def _as_tensor(value: Any, device: torch.device) -> Tensor:

@@ -338,7 +338,8 @@ def merged(found: list[Any]) -> Fits:
 
 def _matrix(parts: Iterable[Any]) -> Tensor:
     """One row per part, a tensor or an array."""
-    return torch.cat([torch.as_tensor(part, device=_device(part)).detach().reshape(1, -1) for part in parts])
+    rows = [torch.as_tensor(part, device=_device(part)).detach().reshape(1, -1) for part in parts]
+    return torch.cat(rows) + 0.0  # a lasso's -0.0 is 0
 
 
 def _device(part: Any) -> torch.device:

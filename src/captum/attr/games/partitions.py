@@ -38,8 +38,8 @@ def grid(inputs: Tensor, cells: int | tuple[int, ...]) -> Tensor:
         [[0, 0, 1, 1], [0, 0, 1, 1]]
     """
     spatial = tuple(inputs.shape[2:])
-    counts = (cells,) * len(spatial) if isinstance(cells, int) else tuple(cells)
-    if not spatial or len(counts) != len(spatial) or any(not 1 <= c <= s for c, s in zip(counts, spatial, strict=True)):
+    counts = tuple(cells) if isinstance(cells, (tuple, list)) else (cells,) * len(spatial)
+    if not spatial or not _divide(counts, spatial):
         message = f"Expected cells from 1 to the size of each of the dims {spatial} after (B, C), got {cells}."
         raise InputError(message)
     ids = torch.zeros(spatial, dtype=torch.int64, device=inputs.device)
@@ -49,6 +49,12 @@ def grid(inputs: Tensor, cells: int | tuple[int, ...]) -> Tensor:
     return ids[None, None]
 
 
+def _divide(counts: Sequence[object], sizes: Sequence[int]) -> bool:
+    return len(counts) == len(sizes) and all(
+        isinstance(count, int) and 1 <= count <= size for count, size in zip(counts, sizes, strict=True)
+    )
+
+
 def superpixels(
     images: Tensor, n_segments: int = 50, method: Literal["slic", "felzenszwalb"] = "slic", **options: Any
 ) -> Tensor:
@@ -56,7 +62,7 @@ def superpixels(
 
     Args:
         images: tensor ``(B, C, H, W)``; each image is scaled to 0…1 first.
-        n_segments: about how many, for SLIC.
+        n_segments: about how many, at least 1, for SLIC.
         method: ``"slic"`` (R. Achanta et al., 2012) or ``"felzenszwalb"`` (P. Felzenszwalb, D. Huttenlocher, 2004).
         options: further arguments of the function in ``skimage.segmentation``.
 
@@ -66,10 +72,14 @@ def superpixels(
     Raises:
         MissingDependencyError: when scikit-image is not installed.
     """
-    if images.dim() != 4 or method not in ("slic", "felzenszwalb"):
+    if images.dim() != 4 or method not in ("slic", "felzenszwalb") or n_segments < 1:
         message = (
-            f"Expected images (B, C, H, W) and method 'slic' or 'felzenszwalb', got {tuple(images.shape)}, {method!r}."
+            "Expected images (B, C, H, W), at least one segment, and method 'slic' or 'felzenszwalb'; got "
+            f"{tuple(images.shape)}, {n_segments} and {method!r}."
         )
+        raise InputError(message)
+    if not bool(images.isfinite().all()):
+        message = "Expected images of finite numbers, got some that are NaN or inf: replace these first."
         raise InputError(message)
     try:
         segmentation = import_module("skimage.segmentation")
@@ -93,16 +103,25 @@ def time_segments(series: Tensor, n_segments: int, channels: Literal["together",
 
     Args:
         series: tensor ``(B, C, T)``, or ``(B, T)``.
-        n_segments: how many, at most T.
+        n_segments: how many, from 1 to T.
         channels: whether a segment covers all channels, or each channel has its own.
 
     Returns:
         LongTensor ``(1, 1, T)``, ``(1, C, T)`` for channels apart, or ``(1, T)``.
 
+    Raises:
+        InputError: when there are fewer steps than segments.
+
     Example:
         >>> time_segments(torch.zeros(1, 5), 2).tolist()
         [[0, 0, 0, 1, 1]]
     """
+    if series.dim() not in (2, 3) or channels not in ("together", "apart"):
+        message = (
+            "Expected series (B, C, T) or (B, T), and channels 'together' or 'apart'; got "
+            f"{tuple(series.shape)} and {channels!r}."
+        )
+        raise InputError(message)
     if series.dim() == 2:
         return time_segments(series[:, None], n_segments)[:, 0]
     ids = grid(series, n_segments)
@@ -112,7 +131,7 @@ def time_segments(series: Tensor, n_segments: int, channels: Literal["together",
 
 
 def words(text: str) -> list[Span]:
-    """Where the words of a text start and end; marks between them belong to none.
+    """Where the words of a text start and end, numbers such as 3.5 among them; marks between them belong to none.
 
     Args:
         text: the text.
@@ -124,7 +143,7 @@ def words(text: str) -> list[Span]:
         >>> words("Don't panic!")
         [(0, 5), (6, 11)]
     """
-    return [m.span() for m in re.finditer(r"\w+(?:['’\-]\w+)*", text)]
+    return [m.span() for m in re.finditer(r"\w+(?:['’\-]\w+|(?<=\d)[.,]\d+)*", text)]
 
 
 def sentences(text: str) -> list[Span]:

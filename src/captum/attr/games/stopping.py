@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,20 +59,25 @@ def small_sample(count: int) -> float:
 
 def parse_stopping(n_samples: object, tol: float | None, max_evals: int | None) -> Stopping:
     """Read ``n_samples``, ``tol`` and ``max_evals``."""
-    if max_evals is not None and (isinstance(max_evals, bool) or max_evals < 1):
+    n_samples = int(n_samples) if isinstance(n_samples, np.integer) else n_samples
+    if max_evals is not None and not _counts(max_evals):
         message = f"Expected max_evals to be None or an int of at least 1, got {max_evals!r}."
         raise InputError(message)
-    if tol is not None and not tol > 0:
+    if tol is not None and (isinstance(tol, (bool, str)) or not tol > 0):
         message = f"Expected tol to be None or a positive number (relative error), got {tol!r}."
         raise InputError(message)
     if n_samples == "auto":
         return Stopping(None, tol or DEFAULT_TOLERANCE, max_evals or DEFAULT_EVALUATIONS)
-    if isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1:
+    if not _counts(n_samples):
         message = f"Expected n_samples to be an int of at least 1 or 'auto', got {n_samples!r}."
         raise InputError(message)
     if tol is not None:
         return Stopping(None, tol, max_evals or DEFAULT_EVALUATIONS)
     return Stopping(n_samples, 0.0, max_evals)
+
+
+def _counts(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def parse_generator(generator: torch.Generator | None, seed: int | None) -> torch.Generator | None:

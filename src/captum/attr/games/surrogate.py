@@ -59,7 +59,18 @@ def fit_model(model: Any, samples: Tensor, scores: Tensor, weights: Tensor) -> A
     """
     data = TensorDataset(samples, scores, weights)
     with torch.random.fork_rng(devices=[]), HOST:
-        model.fit(DataLoader(data, batch_size=len(samples)))
+        try:
+            model.fit(DataLoader(data, batch_size=len(samples)))
+        except Exception as fault:
+            lost = int((~scores.isfinite()).sum())
+            if not lost:
+                raise
+            message = (
+                f"The model gave NaN or inf for {lost} of {len(scores)} perturbed inputs of an example, to which "
+                f"{type(model).__name__} cannot be fitted: check the baselines, or replace such scores in the forward "
+                "function."
+            )
+            raise OutputError(message) from fault
         return model.representation()
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -156,6 +157,39 @@ def test_a_number_of_samples_is_asked_for(name: str, samples: object) -> None:
     for kind in (at_inputs, over_a_loader):
         with pytest.raises(InputError, match="n_samples"):
             kind(build, {**options, "n_samples": samples})(score, X)
+
+
+@pytest.mark.parametrize("name", ["ShapleyValueSampling", "OwenValues", "Lime", "KernelShap"])
+def test_numbers_of_samples_may_be_numpys(name: str) -> None:
+    build, options = METHODS[name]
+    runs = [at_inputs(build, {**options, "n_samples": number})(score, X, seed=0) for number in (np.int64(6), 6)]
+    torch.testing.assert_close(runs[0], runs[1])
+
+
+@pytest.mark.parametrize("options", [{"max_evals": 2.5}, {"max_evals": True}, {"tol": "0.1"}, {"tol": math.nan}])
+def test_limits_are_numbers(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        attr.KernelShap(score).attribute(X, **options)
+
+
+def test_scores_that_no_surrogate_fits() -> None:
+    """scikit-learn refuses NaN; the message tells whose they are."""
+    for run in (at_inputs(attr.Lime, {}), over_a_loader(attr.Lime, {})):
+        with pytest.raises(OutputError, match="NaN or inf for 25 of 25 perturbed inputs"):
+            run(lambda x: score(x) * math.nan, X)
+
+    class Broken(ClosedFormLinearRegression):
+        def fit(self, *_: Any, **__: Any) -> Any:
+            raise KeyError
+
+    with pytest.raises(KeyError):  # a fault of the model itself stays what it is
+        attr.Lime(score, Broken()).attribute(X)
+
+
+def test_lassos_zeros_have_no_sign() -> None:
+    found = attr.Lime(lambda x: x[:, 0] * 1e-9).attribute(X)
+    assert not found.any()
+    assert not found.signbit().any()
 
 
 @pytest.mark.parametrize("name", ["ShapleyValueSampling", "KernelShap", "OwenValues", "ShapleyValues"])

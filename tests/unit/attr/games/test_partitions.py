@@ -21,7 +21,7 @@ def test_grids_cut_evenly() -> None:
     assert ids.shape == (1, 1, 5, 7)
     assert ids[0, 0, :, 0].tolist() == [0, 0, 0, 3, 3]
     assert ids[0, 0, 0].tolist() == [0, 0, 0, 1, 1, 2, 2]
-    for wrong in (0, 6, (2,), (1, 8)):
+    for wrong in (0, 6, (2,), (1, 8), 2.5, (2, "3")):
         with pytest.raises(InputError, match="cells"):
             grid(torch.zeros(1, 1, 5, 7), wrong)
 
@@ -40,6 +40,14 @@ def test_superpixels_follow_edges() -> None:
     assert float(found[0, :, :, :16].abs().max()) < 1e-6
 
 
+def test_superpixels_of_what_is_no_image() -> None:
+    for wrong in (torch.zeros(3, 8, 8), torch.full((1, 3, 8, 8), torch.nan)):
+        with pytest.raises(InputError, match="images"):
+            superpixels(wrong)
+    with pytest.raises(InputError, match="at least one segment"):
+        superpixels(torch.zeros(1, 3, 8, 8), n_segments=0)
+
+
 def test_superpixels_without_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
     with pytest.raises(MissingDependencyError, match="scikit-image"):
@@ -49,6 +57,12 @@ def test_superpixels_without_scikit_image(monkeypatch: pytest.MonkeyPatch) -> No
 def test_time_segments() -> None:
     assert time_segments(torch.zeros(2, 3, 5), 2).tolist() == [[[0, 0, 0, 1, 1]]]
     assert time_segments(torch.zeros(2, 2, 3), 3, "apart").tolist() == [[[0, 1, 2], [3, 4, 5]]]
+    assert time_segments(torch.zeros(2, 3), 3).tolist() == [[0, 1, 2]]
+    for shape, count in (((5,), 1), ((1, 1, 3, 3), 1), ((1, 1, 3), 4), ((1, 3), 0)):
+        with pytest.raises(InputError, match="Expected"):
+            time_segments(torch.zeros(shape), count)
+    with pytest.raises(InputError, match="channels"):
+        time_segments(torch.zeros(1, 2, 3), 2, "each")
 
 
 def test_words_and_sentences_group_tokens() -> None:
@@ -56,6 +70,13 @@ def test_words_and_sentences_group_tokens() -> None:
     assert [text[a:b] for a, b in words(text)] == ["It's", "a", "well-known", "fact", "Isn't", "it", "Yes", "no"]
     assert [text[a:b] for a, b in sentences(text)] == ["It's a well-known fact.", "Isn't it?", "Yes…", "(no)"]
     assert [("one\ntwo 3.5 x.")[a:b] for a, b in sentences("one\ntwo 3.5 x.")] == ["one", "two 3.5 x."]
+    assert [("1,000.5 of v2.0, x.y")[a:b] for a, b in words("1,000.5 of v2.0, x.y")] == [
+        "1,000.5",
+        "of",
+        "v2.0",
+        "x",
+        "y",
+    ]
     offsets = [(0, 0), (0, 2), (2, 4), (5, 6), (7, 11), (11, 17), (18, 22), (22, 23)]
     assert token_groups(offsets, words(text)).tolist() == [[8, 0, 0, 1, 2, 2, 3, 9]]
 
@@ -73,5 +94,9 @@ def test_numpy_functions_and_estimators() -> None:
     assert sklearn_estimator(linear, "predict")(x).shape == (40,)
     with pytest.raises(InputError, match="predict_proba"):
         sklearn_estimator(linear, "predict_proba")
+    low = attr.FeatureAblation(numpy_function(lambda x: x.sum(1))).attribute(x.bfloat16())  # NumPy has no such type
+    torch.testing.assert_close(low, x.bfloat16().float(), rtol=1e-5, atol=1e-5)
+    with pytest.raises(OutputError, match=r"adapters\.numpy_function"):
+        attr.FeatureAblation(lambda x: x.numpy().sum(1)).attribute(x)
     with pytest.raises(OutputError, match="numbers"):
         numpy_function(lambda x: np.array(["a"] * len(x)))(x)
