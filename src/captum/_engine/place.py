@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -21,7 +22,20 @@ from captum._engine.score import Score
 from captum._engine.values import describe
 from captum.errors import InputTypeError, LayerError
 
-__all__ = ["LayerIndexError", "Layers", "Neuron", "Side", "select_neuron"]
+__all__ = ["LayerIndexError", "Layers", "Neuron", "Side", "select_neuron", "telling_rows"]
+
+_TELL_ROWS: ContextVar[bool] = ContextVar("captum_tell_rows", default=False)
+
+
+@contextlib.contextmanager
+def telling_rows() -> Generator[None]:
+    """Find the dim of the rows also for callers that never tell rows apart: what they return goes on row by row."""
+    token = _TELL_ROWS.set(True)
+    try:
+        yield
+    finally:
+        _TELL_ROWS.reset(token)
+
 
 Use = tuple[int, int]  # the number of a layer, and that of its run in a forward pass
 
@@ -35,7 +49,8 @@ class Layers:
     Args:
         layers: the modules.
         side: ``"output"``, or ``"input"`` for what the modules receive.
-        as_made: whether values stay as the layer has them, for callers that never tell rows apart.
+        as_made: whether values stay as the layer has them, for callers that never tell rows apart, outside of
+            :func:`telling_rows`.
     """
 
     def __init__(self, layers: Sequence[nn.Module], side: Side = "output", *, as_made: bool = False) -> None:
@@ -154,7 +169,7 @@ class Layers:
         if use not in self._axes:
             shapes = [tuple(v.shape) for v in values]
             others = shapes
-            if not self._stays and not all(settled(s, rows) for s in shapes):
+            if (not self._stays or _TELL_ROWS.get()) and not all(settled(s, rows) for s in shapes):
                 others = larger().get(use, shapes)
             pairs = zip(shapes, others, strict=True) if len(others) == len(shapes) else ((s, s) for s in shapes)
             self._axes[use] = tuple(grown(few, more, rows) for few, more in pairs)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import captum
+from captum._engine.place import telling_rows
 from captum.attr.binding import Call, Model, bind, described
 from captum.attr.explanation import Explanation
 from captum.attr.question import AUTO, Question, ask
@@ -151,7 +152,8 @@ def _explained(call: Call, question: Question, method: MethodLike, names: _Names
         raise InputTypeError(message)
     _wait_for_device(question)
     start = time.perf_counter()
-    result: object = attribute(call.inputs, **bound.arguments)
+    with telling_rows():
+        result: object = attribute(call.inputs, **bound.arguments)
     _wait_for_device(question)
     seconds = time.perf_counter() - start
     residual = None

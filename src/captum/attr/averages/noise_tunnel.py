@@ -12,6 +12,7 @@ from torch import Tensor
 from captum._engine.draws import Source, check_stdevs
 from captum._engine.entry import differentiable
 from captum._engine.layout import Layout, sharing
+from captum._engine.place import telling_rows
 from captum._engine.rows import Chunk, Rows, fold
 from captum._engine.score import Score, tell_rows
 from captum._engine.sweep import Plan, Sweep, check_limit, parameter_count
@@ -45,20 +46,22 @@ class _Moments:
         self._first: list[Tensor] = []
         self._sums: list[tuple[Tensor, Tensor]] = []
         self._dtypes: list[torch.dtype] = []
+        self._dims: tuple[int, ...] = ()
         self.rebuild: Rebuild | None = None
 
-    def add(self, chunk: Chunk, attributions: Any) -> None:
-        """Take in the attributions of a chunk, in any structure."""
+    def add(self, chunk: Chunk, attributions: Any, dims: tuple[int, ...]) -> None:
+        """Take in the attributions of a chunk, in any structure; ``dims``: where rows lie that are not in dim 0."""
         leaves = Leaves([], [])
         self.rebuild = leaves.gather(attributions, "attributions")
+        self._dims = dims if len(dims) == len(leaves.tensors) else (0,) * len(leaves.tensors)
+        leaves.tensors = [t.movedim(d, 0) if d else t for t, d in zip(leaves.tensors, self._dims, strict=True)]
         if not self._first:
             self._start(leaves.tensors)
         for i, tensor in enumerate(leaves.tensors):
             if tensor.dim() == 0 or len(tensor) != chunk.count:
                 message = (
                     f"Expected attributions with one row for each of {chunk.count} noisy inputs, got "
-                    f"{describe(tensor)}: the "
-                    "wrapped method, or its layer, does not keep the batch in dim 0."
+                    f"{describe(tensor)}: in no dim of what the wrapped method returns are the rows known to lie."
                 )
                 raise InputError(message)
             value = tensor.to(self._first[i].dtype)
@@ -86,7 +89,8 @@ class _Moments:
     def result(self, kind: NoiseTunnelType) -> Any:
         """The moment asked for, in the structure and dtype of the attributions."""
         out: list[Tensor] = []
-        for first, (total, square), dtype in zip(self._first, self._sums, self._dtypes, strict=True):
+        parts = zip(self._first, self._sums, self._dtypes, self._dims, strict=True)
+        for first, (total, square), dtype, dim in parts:
             shift, spread = total / self._samples, square / self._samples
             if kind is NoiseTunnelType.smoothgrad:
                 moment = first + shift
@@ -94,7 +98,7 @@ class _Moments:
                 moment = (spread - shift.square()).clamp(min=0)
             else:
                 moment = spread + 2 * first * shift + first.square()
-            out.append(moment.to(dtype))
+            out.append(moment.to(dtype).movedim(0, dim))
         if self.rebuild is None:
             message = "No attributions came."
             raise InputError(message)
@@ -189,7 +193,7 @@ class NoiseTunnel(Attribution):
         for chunk, (result, delta) in Sweep(call.batch, nt_samples, plan, order="example", label=label).run(
             lambda chunk: call.attribute(chunk, noise)
         ):
-            moments.add(chunk, result)
+            moments.add(chunk, result, getattr(self.attribution_method, "batch_dims", ()))
             deltas += [] if delta is None else [delta]
         averaged = moments.result(NoiseTunnelType[nt_type])
         return (averaged, torch.cat(deltas)) if deltas else averaged
@@ -272,7 +276,8 @@ class _Tunnel:
         noisy, changed = noise(chunk)
         kwargs = {**self._follow(chunk.rows), **changed}
         try:
-            found = self._found(noisy, kwargs, chunk.rows)
+            with telling_rows():
+                found = self._found(noisy, kwargs, chunk.rows)
         except Exception as fault:
             tell_rows(fault, chunk.count, self.batch)
             raise
