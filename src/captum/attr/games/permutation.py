@@ -233,3 +233,17 @@ class LayerFeaturePermutation(LayerAttribution, FeaturePermutation):
         features = setting.masks(layer_mask, "layer_mask")
         fill = self._fill(setting, features, parse_generator(generator, seed))
         return setting.restore(ablate(setting, features, fill, perturbations_per_eval, self._label(show_progress)))
+
+    def attribute_future(
+        self,
+        inputs: Any,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        feature_mask: Any = None,
+        perturbations_per_eval: int = 1,
+        show_progress: bool = False,
+    ) -> Future[Any]:
+        """Not offered, since a model that answers later may run its layers later: raises NotImplementedError."""
+        del inputs, target, additional_forward_args, feature_mask, perturbations_per_eval, show_progress
+        message = "attribute_future is not implemented for LayerFeaturePermutation: use attribute."
+        raise NotImplementedError(message)

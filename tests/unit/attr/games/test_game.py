@@ -270,6 +270,9 @@ def test_futures_where_there_are_none() -> None:
     for method in (attr.Occlusion(NET), attr.Lime(NET), attr.KernelShap(NET)):
         with pytest.raises(NotImplementedError, match="attribute_future"):
             method.attribute_future()
+    layer = nn.Linear(3, 2)
+    with pytest.raises(NotImplementedError, match="attribute_future"):
+        attr.LayerFeaturePermutation(later(layer), layer).attribute_future(X, target=0)
 
 
 @pytest.mark.parametrize(
