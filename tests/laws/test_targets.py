@@ -249,3 +249,41 @@ def test_any_list_of_index_tuples_is_read_row_by_row(data: st.DataObject) -> Non
 
     want = torch.stack([weight[(slice(None), *each)] for each in index])
     torch.testing.assert_close(saliency(forward, x, index), want)
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        (
+            None,
+            r"the output \(2, 5, 3\) leaves \(2, 5, 3\).* pass a tuple of 2 ints up to \(4, 2\), a list of 2 of them",
+        ),
+        (1, r"with target 1 the output \(2, 5, 3\) leaves \(2, 3\)"),
+        ("argmax", r"needs an output \(B, classes\)\. The output is \(2, 5, 3\): pass a tuple of 2 ints"),
+        ((torch.tensor(1.5), 0), "Expected a tuple of ints"),
+        ((torch.tensor([1, 2]), 0), "Expected a tuple of ints"),
+    ],
+)
+def test_errors_show_the_users_own_output_and_what_fits_it(target: object, says: str) -> None:
+    """Chunks of a sweep have more rows than the batch; the message speaks of the batch."""
+    model = torch.nn.Linear(2, 3)
+    with pytest.raises(TargetError, match=says):
+        attr.IntegratedGradients(model).attribute(SEQUENCE, target=target)
+
+
+def test_errors_of_flat_outputs_count_classes() -> None:
+    with pytest.raises(TargetError, match=r"The output is \(3, 3\): pass target=0…2, a list of 3 of them, 'argmax'"):
+        attr.IntegratedGradients(MLP).attribute(X)
+    with pytest.raises(TargetError, match=r"The output is \(3,\), one number per row: pass target=None"):
+        attr.Saliency(lambda x: x.sum(1)).attribute(X, "argmax")
+    with pytest.raises(TargetError, match="Labels takes a list of classes, got 2"):
+        Labels(2)  # type: ignore[arg-type]
+
+
+def test_regions_are_given_as_arrays_too() -> None:
+    mask = np.zeros((5, 4))
+    mask[1:3] = 0.5
+    found = saliency(SEGMENTER, IMAGE, Region(1, mask))  # type: ignore[arg-type]
+    torch.testing.assert_close(found, saliency(SEGMENTER, IMAGE, Region(1, torch.tensor(mask))))
+    with pytest.raises(TargetError, match=r"broadcasts to \(2, 5, 4\), got \(3, 4\)"):
+        attr.IntegratedGradients(SEGMENTER).attribute(IMAGE, target=Region(1, torch.ones(3, 4)))

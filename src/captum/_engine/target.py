@@ -39,10 +39,22 @@ def is_target_object(target: object) -> TypeGuard[TargetObject]:
 
 def hint(output: Tensor, batch: int) -> str:
     """Say which targets fit an output of this shape."""
-    shape = tuple(output.shape)
-    if output.dim() == 2:
-        return f"The output is {shape}: pass target=0…{shape[1] - 1}, a list of {batch} ints, or {FORMS}."
-    return f"The output is {shape}: pass {FORMS}."
+    sizes = tuple(output.shape[1:])
+    if not sizes:
+        return f"The output is {tuple(output.shape)}, one number per row: pass target=None."
+    if len(sizes) == 1:
+        forms = f"target=0…{sizes[0] - 1}, a list of {batch} of them, 'argmax'"
+    else:
+        last = ", ".join(str(size - 1) for size in sizes)
+        forms = f"a tuple of {len(sizes)} ints up to ({last}), a list of {batch} of them"
+    others = "an object of captum.attr.targets, or a function of the output that returns one number per row"
+    return f"The output is {(batch, *sizes)}: pass {forms}, {others}."
+
+
+def _of_examples(value: Tensor, rows: Rows) -> tuple[int, ...]:
+    """The shape of something that has a row for each row of a chunk, as the user's own inputs would give it."""
+    shape = tuple(value.shape)
+    return (rows.batch, *shape[1:]) if shape and shape[0] == rows.count else shape
 
 
 def parse_target(target: Any, batch: int) -> Any:
@@ -78,12 +90,19 @@ def _parse_indices(target: tuple[Any, ...]) -> tuple[Any, ...]:
     for index in target:
         if isinstance(index, slice):
             out.append(index)
-        elif isinstance(index, (bool, np.bool_)) or not isinstance(index, (int, np.integer, Tensor)):
+        elif _is_whole(index):
+            out.append(int(index))
+        else:
             message = f"Expected a tuple of ints as target, got {describe(target)}."
             raise TargetError(message)
-        else:
-            out.append(int(index))
     return tuple(out)
+
+
+def _is_whole(value: Any) -> TypeGuard[int | np.integer[Any] | Tensor]:
+    """Whether a value is one whole number of any kind; a bool would index as a mask."""
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and not value.dtype.is_floating_point and value.dtype != torch.bool
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _parse_tensor(target: Tensor, batch: int) -> Any:
@@ -102,11 +121,8 @@ def _parse_list(target: list[Any], batch: int) -> Any:
     if len(target) != batch:
         message = f"Expected a target list with one entry per row, {batch}; got {len(target)}."
         raise TargetError(message)
-    scalars = (int, np.integer, Tensor)
-    if all(isinstance(t, scalars) and not isinstance(t, bool) for t in target):
-        flat = [t for t in target if not isinstance(t, Tensor) or (t.numel() == 1 and not t.dtype.is_floating_point)]
-        if len(flat) == batch:
-            return torch.tensor([int(t) for t in target], dtype=torch.long, device="cpu")
+    if all(_is_whole(t) for t in target):
+        return torch.tensor([int(t) for t in target], dtype=torch.long, device="cpu")
     if all(isinstance(t, tuple) for t in target):
         return [_parse_indices(t) for t in target]
     message = f"Expected a target list of {batch} ints or of {batch} tuples of ints, got {describe(target)}."
@@ -123,7 +139,8 @@ def select(output: Tensor, target: Any, rows: Rows) -> Tensor:
     if not isinstance(target, (int, tuple, list, Tensor)) and is_target_object(target):
         return target.select(output, rows)
     if output.dim() < 2:
-        message = f"The output {tuple(output.shape)} has no class dimension, so it takes no target; pass target=None."
+        shape = _of_examples(output, rows)
+        message = f"The output {shape} has no class dimension, so it takes no target; pass target=None."
         raise TargetError(message)
     if isinstance(target, int):
         _check_range(target, output, 1, rows)
@@ -186,8 +203,8 @@ def one_per_row(values: Tensor, output: Tensor, target: Any, rows: Rows) -> Tens
         )
         raise TargetError(message) if values.dim() else no_rows(message)
     message = (
-        f"A target is needed: with target {_named(target)} the output {tuple(output.shape)} leaves "
-        f"{tuple(values.shape)}, not one value per row. {hint(output, rows.batch)}"
+        f"A target is needed: with target {_named(target)} the output {_of_examples(output, rows)} leaves "
+        f"{_of_examples(values, rows)}, not one value per row. {hint(output, rows.batch)}"
     )
     raise TargetError(message)
 
@@ -206,6 +223,6 @@ def _named(target: Any) -> str:
 def argmax_of(output: Tensor) -> Tensor:
     """The class with the highest score in each row of an output ``(B, C)``."""
     if output.dim() != 2:
-        message = f"target='argmax' needs an output (B, classes); the output is {tuple(output.shape)}: pass {FORMS}."
+        message = f"target='argmax' needs an output (B, classes). {hint(output, len(output) if output.dim() else 1)}"
         raise TargetError(message)
     return output.detach().argmax(1)

@@ -51,22 +51,22 @@ class Region:
             raise TargetError(message)
         values = _class_of(output, self.class_index, 1)
         if self.mask is not None:
-            mask = self.mask if self.mask.dim() < values.dim() else self._rows_of_mask(rows)
+            given = torch.as_tensor(self.mask)
+            mask = given if given.dim() < values.dim() else _rows_of_mask(given, rows)
             pairs = zip(reversed(mask.shape), reversed(values.shape), strict=False)
             if mask.dim() > values.dim() or any(have not in (1, want) for have, want in pairs):
-                message = f"Expected a mask that broadcasts to {tuple(values.shape)}, got {tuple(self.mask.shape)}."
+                wanted = (rows.batch, *values.shape[1:])
+                message = f"Expected a mask that broadcasts to {wanted}, got {tuple(given.shape)}."
                 raise TargetError(message)
             values = values * mask.to(values)
         return values.flatten(1).sum(1)
 
-    def _rows_of_mask(self, rows: Rows) -> Tensor:
-        mask = self.mask
-        if mask is None or len(mask) not in (1, rows.batch):
-            message = (
-                f"Expected a mask with dim 0 of 1 or {rows.batch}, got {None if mask is None else tuple(mask.shape)}."
-            )
-            raise TargetError(message)
-        return rows.spread(mask)
+
+def _rows_of_mask(mask: Tensor, rows: Rows) -> Tensor:
+    if len(mask) not in (1, rows.batch):
+        message = f"Expected a mask with dim 0 of 1 or {rows.batch}, got {tuple(mask.shape)}."
+        raise TargetError(message)
+    return rows.spread(mask)
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,12 @@ class Labels:
 
     indices: Sequence[int]
     weights: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a single number."""
+        if isinstance(self.indices, int):
+            message = f"Labels takes a list of classes, got {self.indices}; for one class pass it as the target itself."
+            raise TargetError(message)
 
     def select(self, output: Tensor, rows: Rows) -> Tensor:  # noqa: ARG002  # the same for every row
         """Read ``output`` ``(n, C)`` into ``(n,)``."""
