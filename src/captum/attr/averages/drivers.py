@@ -51,9 +51,9 @@ class Options:
         """Whether the caller says how much to sample."""
         return (self.n_samples, self.tol, self.max_evals) != (None, None, None)
 
-    def stopping(self) -> Stopping:
-        """When sampling methods stop."""
-        return parse_stopping(25 if self.n_samples is None else self.n_samples, self.tol, self.max_evals)
+    def stopping(self, usual: Samples = 25) -> Stopping:
+        """When sampling methods stop; ``usual`` samples unless the caller says how many."""
+        return parse_stopping(usual if self.n_samples is None else self.n_samples, self.tol, self.max_evals)
 
 
 class Played(Protocol):
@@ -160,7 +160,7 @@ def _owen(players: int, options: Options) -> tuple[Estimator[Estimate], int | No
         plan = OwenPlan(options.groups, players)
         return exact_owen(plan), len(plan.coalitions)
     draw = hierarchical_orders(options.groups, options.source)
-    return random_orders(players, draw, options.stopping(), antithetic=True), None
+    return random_orders(players, draw, options.stopping("auto"), antithetic=True), None
 
 
 def _values(body: Estimator[Estimate], options: Options) -> Estimator[Fits]:

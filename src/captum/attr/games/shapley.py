@@ -10,17 +10,12 @@ from torch.futures import Future
 
 from captum.attr.base import PerturbationAttribution
 from captum.attr.games.exact import Hierarchy, OwenPlan, check_hierarchy, exact_owen, exact_shapley
+from captum.attr.games.game import Game
 from captum.attr.games.later import ask_later
-from captum.attr.games.marginals import (
-    DrawOrders,
-    global_orders,
-    hierarchical_orders,
-    random_orders,
-    seeded_orders,
-)
+from captum.attr.games.marginals import global_orders, hierarchical_orders, random_orders, seeded_orders
 from captum.attr.games.play import Estimate, Estimator, play
 from captum.attr.games.setting import Setting, at_inputs, progress
-from captum.attr.games.stopping import Samples, Stopping, parse_generator, parse_stopping
+from captum.attr.games.stopping import Samples, parse_generator, parse_stopping
 from captum.errors import CaptumWarning, InputError
 from captum.log import log_usage
 
@@ -33,21 +28,16 @@ MANY = 16
 class _Games(PerturbationAttribution):
     """What the classes of this file share: play an estimator, spread its values."""
 
-    def _play(
-        self, setting: Setting, options: tuple[Any, Any, int], body: Estimator[Estimate], label: str | None = None
-    ) -> tuple[Any, Any]:
+    @staticmethod
+    def _play(setting: Setting, game: Game, body: Estimator[Estimate], label: str | None) -> tuple[Any, Any]:
         """Values and standard errors in the structure of the inputs."""
-        baselines, features, per_eval = options
-        game = setting.game(features, setting.fill(baselines), per_eval)
         with progress(game, label, None):
             estimate = play(body, game)
         values, errors = (setting.restore(setting.spread(game, t)) for t in (estimate.values, estimate.errors))
         return values, errors
 
     @staticmethod
-    def _play_later(setting: Setting, options: tuple[Any, Any, int], body: Estimator[Estimate]) -> Future[Any]:
-        baselines, features, per_eval = options
-        game = setting.game(features, setting.fill(baselines), per_eval)
+    def _play_later(setting: Setting, game: Game, per_eval: int, body: Estimator[Estimate]) -> Future[Any]:
         return ask_later(game, per_eval, body, lambda e: setting.restore(setting.spread(game, e.values)))
 
 
@@ -122,14 +112,13 @@ class ShapleyValueSampling(_Games):
             InputError: when arguments do not fit.
         """
         setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
-        features = setting.masks(feature_mask)
+        game = setting.game(setting.masks(feature_mask), setting.fill(baselines), perturbations_per_eval)
         source = parse_generator(generator, seed)
         stopping = parse_stopping(n_samples, tol, max_evals)
-        draw = global_orders(features.players) if source is None else seeded_orders(features.players, source)
+        draw = global_orders(game.players) if source is None else seeded_orders(game.players, source)
         pairs = (source is not None or stopping.samples is None) if antithetic is None else antithetic
-        body = random_orders(features.players, draw, stopping, pairs)
-        options = (baselines, features, perturbations_per_eval)
-        values, errors = self._play(setting, options, body, self._label(show_progress))
+        body = random_orders(game.players, draw, stopping, pairs)
+        values, errors = self._play(setting, game, body, self._label(show_progress))
         return (values, errors) if return_std_error else values
 
     def attribute_future(
@@ -146,10 +135,10 @@ class ShapleyValueSampling(_Games):
         """Like :meth:`attribute` for a ``forward_func`` that returns a future of its output; returns a future."""
         del show_progress
         setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
-        features = setting.masks(feature_mask)
+        game = setting.game(setting.masks(feature_mask), setting.fill(baselines), perturbations_per_eval)
         stopping = parse_stopping(n_samples, None, None)
-        body = random_orders(features.players, global_orders(features.players), stopping, antithetic=False)
-        return self._play_later(setting, (baselines, features, perturbations_per_eval), body)
+        body = random_orders(game.players, global_orders(game.players), stopping, antithetic=False)
+        return self._play_later(setting, game, perturbations_per_eval, body)
 
 
 class ShapleyValues(ShapleyValueSampling):
@@ -198,10 +187,9 @@ class ShapleyValues(ShapleyValueSampling):
             InputError: when arguments do not fit, or for more than 30 features.
         """
         setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
-        features = setting.masks(feature_mask)
-        check_cost(features.players)
-        options = (baselines, features, perturbations_per_eval)
-        return self._play(setting, options, exact_shapley(features.players, again=True), self._label(show_progress))[0]
+        game = setting.game(setting.masks(feature_mask), setting.fill(baselines), perturbations_per_eval)
+        check_cost(game.players)
+        return self._play(setting, game, exact_shapley(game.players, again=True), self._label(show_progress))[0]
 
     def attribute_future(
         self,
@@ -217,9 +205,9 @@ class ShapleyValues(ShapleyValueSampling):
         """Like :meth:`attribute` for a ``forward_func`` that returns a future; ``n_samples`` has no meaning here."""
         del show_progress, n_samples
         setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
-        features = setting.masks(feature_mask)
-        check_cost(features.players)
-        return self._play_later(setting, (baselines, features, perturbations_per_eval), exact_shapley(features.players))
+        game = setting.game(setting.masks(feature_mask), setting.fill(baselines), perturbations_per_eval)
+        check_cost(game.players)
+        return self._play_later(setting, game, perturbations_per_eval, exact_shapley(game.players))
 
 
 def check_cost(players: int) -> None:
@@ -282,13 +270,14 @@ class OwenValues(_Games):
             target: which output is explained; see ``docs/conventions.md``.
             additional_forward_args: constants of the model.
             feature_mask: integer tensors that broadcast to the inputs; equal ids are one feature.
-            n_samples: number of orders, or ``"auto"``; None (default) for exact values.
+            n_samples: number of orders, or ``"auto"`` to draw until ``tol`` is met; None (default) for exact values,
+                unless ``tol`` or ``max_evals`` is given.
             perturbations_per_eval: coalitions per forward pass; 1 (default) plans it when outputs grow with the batch.
             show_progress: whether to draw a progress bar.
             groups: the hierarchy: nested lists of feature numbers ``0…M−1`` (ids in ascending order), each once.
             generator: source of randomness; None draws from torch's global one.
             seed: or a seed for a generator of its own.
-            tol: relative error to reach.
+            tol: relative error to reach, as for :meth:`ShapleyValueSampling.attribute`.
             max_evals: most coalitions to evaluate; one order is followed in any case.
             return_std_error: whether to return standard errors too; zero for exact values.
 
@@ -299,14 +288,13 @@ class OwenValues(_Games):
             MaskError: when ``groups`` do not hold each feature once, or groups are too large for exact values.
         """
         setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
-        features = setting.masks(feature_mask)
-        check_hierarchy(groups, features.players)
-        if n_samples is None:
-            body = exact_owen(OwenPlan(groups, features.players), again=True)
+        game = setting.game(setting.masks(feature_mask), setting.fill(baselines), perturbations_per_eval)
+        check_hierarchy(groups, game.players)
+        if n_samples is None and tol is None and max_evals is None:
+            body = exact_owen(OwenPlan(groups, game.players), again=True)
         else:
-            stopping: Stopping = parse_stopping(n_samples, tol, max_evals)
-            draw: DrawOrders = hierarchical_orders(groups, parse_generator(generator, seed))
-            body = random_orders(features.players, draw, stopping, antithetic=True)
-        options = (baselines, features, perturbations_per_eval)
-        values, errors = self._play(setting, options, body, self._label(show_progress))
+            stopping = parse_stopping("auto" if n_samples is None else n_samples, tol, max_evals)
+            draw = hierarchical_orders(groups, parse_generator(generator, seed))
+            body = random_orders(game.players, draw, stopping, antithetic=True)
+        values, errors = self._play(setting, game, body, self._label(show_progress))
         return (values, errors) if return_std_error else values

@@ -172,6 +172,24 @@ def test_limits_are_numbers(options: dict[str, Any]) -> None:
         attr.KernelShap(score).attribute(X, **options)
 
 
+@pytest.mark.parametrize("limit", [{"tol": 0.3}, {"max_evals": 40}])
+def test_owen_values_with_a_limit_are_sampled(limit: dict[str, Any]) -> None:
+    """A limit without a number of orders is not ignored."""
+    weight, x = drawn(9, 9, seed=1), drawn(2, 9, seed=2)
+    calls: list[int] = []
+
+    def model(x: Tensor) -> Tensor:
+        calls.append(len(x))
+        return (x @ weight).tanh().prod(1)
+
+    build, groups = METHODS["OwenValues"][0], [[0, 1, 2, 3], [4, 5, 6, 7], 8]
+    direct = build(model).attribute(x, groups=groups, seed=0, return_std_error=True, **limit)
+    assert bool((direct[1] > 0).any())
+    assert "max_evals" not in limit or sum(calls) <= 2 * 42
+    found = over_a_loader(build, {"groups": groups, "seed": 0})(model, x, **limit)
+    torch.testing.assert_close(found, direct[0], rtol=1e-4, atol=1e-7)
+
+
 def test_scores_that_no_surrogate_fits() -> None:
     """scikit-learn refuses NaN; the message tells whose they are."""
     for run in (at_inputs(attr.Lime, {}), over_a_loader(attr.Lime, {})):
