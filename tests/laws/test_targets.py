@@ -256,7 +256,7 @@ def test_any_list_of_index_tuples_is_read_row_by_row(data: st.DataObject) -> Non
     [
         (
             None,
-            r"the output \(2, 5, 3\) leaves \(2, 5, 3\).* pass a tuple of 2 ints up to \(4, 2\), a list of 2 of them",
+            r"output \(2, 5, 3\) leaves \(2, 5, 3\).* pass a tuple of 2 ints up to \(4, 2\), a list of 2 of them",
         ),
         (1, r"with target 1 the output \(2, 5, 3\) leaves \(2, 3\)"),
         ("argmax", r"needs an output \(B, classes\)\. The output is \(2, 5, 3\): pass a tuple of 2 ints"),
