@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 from torch.futures import Future
 
-from captum._engine.values import parse_inputs
 from captum.attr.base import LayerAttribution, NeuronAttribution, PerturbationAttribution
 from captum.attr.games.features import Features
 from captum.attr.games.fills import Ready
-from captum.attr.games.game import Game, RawScore
+from captum.attr.games.game import Game
 from captum.attr.games.later import ask_later
 from captum.attr.games.marginals import leave_one_out
 from captum.attr.games.play import Estimate, play
-from captum.attr.games.setting import Setting, at_inputs, at_layer, at_neuron, progress
+from captum.attr.games.setting import Setting, at_inputs, at_layer, at_neuron, progress, score_of
 from captum.log import log_usage
 
 __all__ = ["FeatureAblation", "LayerFeatureAblation", "NeuronFeatureAblation"]
@@ -177,7 +176,7 @@ class LayerFeatureAblation(LayerAttribution, PerturbationAttribution):
         Raises:
             LayerError: when the layer is not reached.
         """
-        score = RawScore(self.forward_func, parse_inputs(inputs, self.forward_func), target, additional_forward_args)
+        score = score_of(self.forward_func, inputs, target, additional_forward_args)
         setting = at_layer(score, self._layers(attribute_to_layer_input))
         features, fill = setting.masks(layer_mask, "layer_mask"), setting.fill(layer_baselines)
         return setting.restore(ablate(setting, features, fill, perturbations_per_eval, self._label(show_progress)))
@@ -226,7 +225,7 @@ class NeuronFeatureAblation(NeuronAttribution, PerturbationAttribution):
         Raises:
             LayerError: when the layer is not reached or the selector does not name one number per row.
         """
-        score = RawScore(self.forward_func, parse_inputs(inputs, self.forward_func), None, additional_forward_args)
+        score = score_of(self.forward_func, inputs, None, additional_forward_args)
         setting = at_neuron(score, self._layers(attribute_to_neuron_input), neuron_selector)
         features, fill = setting.masks(feature_mask), setting.fill(baselines)
         return setting.restore(ablate(setting, features, fill, perturbations_per_eval, self._label(show_progress)))

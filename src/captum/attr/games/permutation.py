@@ -11,13 +11,11 @@ from torch import Tensor
 from torch.futures import Future
 
 from captum._engine.rows import Rows
-from captum._engine.values import parse_inputs
 from captum.attr.base import LayerAttribution
 from captum.attr.games.ablation import FeatureAblation, ablate, ablate_later
 from captum.attr.games.features import Groups
 from captum.attr.games.fills import ConstantReady, Ready, permutation
-from captum.attr.games.game import RawScore
-from captum.attr.games.setting import Setting, at_inputs, at_layer
+from captum.attr.games.setting import Setting, at_inputs, at_layer, score_of
 from captum.attr.games.stopping import parse_generator
 from captum.errors import CaptumWarning, InputError
 from captum.log import log_usage
@@ -228,7 +226,7 @@ class LayerFeaturePermutation(LayerAttribution, FeaturePermutation):
         Raises:
             LayerError: when the layer is not reached.
         """
-        score = RawScore(self.forward_func, parse_inputs(inputs, self.forward_func), target, additional_forward_args)
+        score = score_of(self.forward_func, inputs, target, additional_forward_args)
         setting = at_layer(score, self._layers(attribute_to_layer_input))
         features = setting.masks(layer_mask, "layer_mask")
         fill = self._fill(setting, features, parse_generator(generator, seed))

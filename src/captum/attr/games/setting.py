@@ -91,10 +91,14 @@ def check_per_eval(per_eval: object, name: str = "perturbations_per_eval") -> in
     return per_eval
 
 
+def score_of(forward: Callable[..., Any], inputs: Any, target: Any, constants: Any) -> RawScore:
+    """The score of a call, from what the user passes."""
+    return RawScore(forward, parse_inputs(inputs, forward), target, constants)
+
+
 def at_inputs(forward: Callable[..., Any], inputs: Any, target: Any, constants: Any) -> Setting:
     """The variable is the model's input."""
-    parsed = parse_inputs(inputs, forward)
-    score = RawScore(forward, parsed, target, constants)
+    score = score_of(forward, inputs, target, constants)
     score.resolve()
     values = _aligned(score.inputs)
     return Setting(Variable(values, score, score, score.batch), replace(score.inputs, tensors=values))
