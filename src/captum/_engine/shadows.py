@@ -33,8 +33,12 @@ _FRESH = frozenset(
         "full_like",
         "empty_like",
         "randint_like",
+        "new_tensor",
+        "new",
     ]
 )
+#: Operators that read their first argument only: of the others they take the form, the dtype or the device.
+_OF_THE_FIRST = frozenset(["expand_as", "view_as", "reshape_as", "type_as", "to"])
 #: Operators after which an element belongs to no single one of the argument.
 _MIXES = frozenset("argsort unique scatter scatter_add index_add matmul mm bmm __matmul__ msort multinomial".split())  # noqa: SIM905
 _WRITES = frozenset(
@@ -82,8 +86,10 @@ class Shadows:
         """Learn from one torch call and what it returned."""
         found = [s for s in map(self.of, _values(args, kwargs)) if s is not None]
         name = getattr(func, "__name__", "")
-        if not found or name in _FRESH:
+        if not found or name in _FRESH or (name in _OF_THE_FIRST and args and self.of(args[0]) is None):
             return
+        if name in _OF_THE_FIRST:
+            found = found[:1]
         if name in _WRITES:
             self._write(name, args, kwargs)
             return
@@ -123,6 +129,9 @@ class Shadows:
                 return self._by_moving(func, name, found, call)
             if name == "pad":
                 return self._by_padding(*args, **kwargs)
+            if name == "broadcast_tensors":
+                pairs = zip(_values(args, kwargs), outs, strict=True)
+                return [None if (p := self._positions(v)) is None else p.expand(o.shape).clone() for v, o in pairs]
             if name == "where" and len(outs) == 1:
                 return [self._by_choosing(func is torch.where, args, kwargs)]
             if name in ("sort", "topk") and found[0].positions is not None:

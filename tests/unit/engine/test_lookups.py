@@ -178,3 +178,43 @@ def test_one_row_of_ids_for_all_examples_is_refused_with_the_remedy() -> None:
     for inputs, constants in (((ids, offsets), None), (ids, offsets)):
         with pytest.raises(LayerError, match=r"2 bag\(s\) of the 5 ids.*matrix \(B, L\)"):
             IntegratedGradients(bag).attribute(inputs, target=1, additional_forward_args=constants)
+
+
+STEPS = torch.arange(5)
+
+POSITIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "expand_as": lambda ids: STEPS[None].expand_as(ids),
+    "view_as": lambda ids: STEPS.repeat(len(ids)).view_as(ids),
+    "type_as": lambda ids: STEPS.float().repeat(len(ids), 1).type_as(ids),
+    "to": lambda ids: STEPS.int().repeat(len(ids), 1).to(ids),
+    "new_tensor": lambda ids: ids.new_tensor([list(range(5))]),
+    "broadcast": lambda ids: torch.broadcast_tensors(ids, STEPS)[1],
+    "counted": lambda ids: ids.ne(0).int().cumsum(1).type_as(ids),
+}
+
+
+@pytest.mark.parametrize("way", POSITIONS)
+def test_positions_in_the_form_of_the_ids_do_not_read_them(way: str) -> None:
+    torch.manual_seed(0)
+    table, places, head = nn.Embedding(16, 3), nn.Embedding(16, 3), nn.Linear(3, 2)
+    ids = torch.randint(16, (2, 5))
+
+    def rest(vectors: Tensor) -> Tensor:
+        return head(torch.tanh(vectors + places(POSITIONS[way](ids))).sum(1))
+
+    vectors = table(ids).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(rest(vectors)[:, 1].sum(), vectors)
+    found = InputXGradient(lambda i: head(torch.tanh(table(i) + places(POSITIONS[way](i))).sum(1))).attribute(ids, 1)
+    torch.testing.assert_close(found, (slope * vectors).sum(2).detach())
+
+
+def test_ids_among_broadcast_tensors_are_followed() -> None:
+    table, places = nn.Embedding(16, 3), nn.Embedding(5, 3)
+
+    def score(ids: Tensor) -> Tensor:
+        own, steps = torch.broadcast_tensors(ids, STEPS)
+        return (table(own) * places(steps)).sum((1, 2))
+
+    ids = torch.randint(16, (2, 5))
+    want = (table(ids) * places(STEPS)).sum(2).detach()
+    torch.testing.assert_close(InputXGradient(score).attribute(ids), want)
