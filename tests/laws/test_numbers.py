@@ -37,7 +37,9 @@ def converted(whole: Subject, **to: object) -> Subject:
     ("case", "name"), pairs("dtype", "mlp", "cnn", "pair", "embeddings", "attention", random=False)
 )
 def test_values_have_the_dtype_of_the_model(case: Case, name: str, dtype: torch.dtype) -> None:
-    exact = case.run(converted(fresh_subject(name), dtype=torch.float64), **case.quick())
+    """Weights and inputs that the dtype can hold, worked out in it and in double precision."""
+    held = converted(fresh_subject(name), dtype=dtype)
+    exact = case.run(converted(held, dtype=torch.float64), **case.quick())
     values = case.run(converted(fresh_subject(name), dtype=dtype), **case.quick())
     both = (values, exact) if isinstance(exact, tuple) else ((values,), (exact,))
     for value, true in zip(*both, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from captum.attr.backprop.contrast import warn_of_training
 from captum.attr.backprop.relevance_flow import RelevanceFlow, to_stdout
 from captum.attr.backprop.relevance_rules import EpsilonRule, PropagationRule
 from captum.attr.base import GradientAttribution, LayerAttribution, default_gradients
-from captum.errors import InputError, InputTypeError
+from captum.errors import CaptumWarning, InputError, InputTypeError
 from captum.log import log_usage
 
 __all__ = ["LRP", "SUPPORTED_LAYERS_WITH_RULES", "SUPPORTED_NON_LINEAR_LAYERS", "LayerLRP"]
@@ -130,9 +131,11 @@ class LRP(GradientAttribution):
         mode = RuleMode(flow.table(), self.model, on_unknown=self.on_unknown)
         points = tuple(v.detach() for v in function.values)
         with function.running(), flow.stack.followed():
-            return run_ruled(
+            done = run_ruled(
                 function, mode, (points, None), function.everyone(), layers=layers, seeds=lambda scores: scores
             )
+        _warn_of_cancelling(done)
+        return done
 
     @log_usage()
     @differentiable
@@ -228,3 +231,20 @@ class LayerLRP(LRP, LayerAttribution):
             return result
         deltas = [self.compute_convergence_delta(g, done.scores) for g in layers.group(done.grads)]
         return result, deltas if isinstance(self.layer, (list, tuple)) else deltas[0]
+
+
+def _warn_of_cancelling(done: Pass) -> None:
+    """Warn where relevance cancels in so large parts that their rounding alone is larger than the score."""
+    scores = done.scores.detach().abs().to(torch.float64)
+    if scores.is_meta:
+        return
+    size = sum(float(g.detach().abs().sum(dtype=torch.float64)) for g in done.grads)
+    total, eps = float(scores.sum()), torch.finfo(done.scores.dtype).eps
+    if size * eps <= total:
+        return
+    message = (
+        f"Relevance cancels in parts that are {size / max(total, 1e-300):.1g} times the score, more than "
+        f"{done.scores.dtype} has digits for: somewhere a sum nearly vanishes. Use a composite with a larger epsilon "
+        "or one for the architecture, such as 'attn_lrp' for transformers, or explain the model in a wider dtype."
+    )
+    warnings.warn(message, CaptumWarning, stacklevel=4)

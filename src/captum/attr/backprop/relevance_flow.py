@@ -16,7 +16,7 @@ from captum._engine.rules import Table
 from captum.attr.backprop.affine import Affine, as_affine
 from captum.attr.backprop.composites import Composite, Site
 from captum.attr.backprop.relevance_products import Pull, adds_up, attention, summand, transposed
-from captum.attr.backprop.relevance_rules import EpsilonRule, PropagationRule, stabilised
+from captum.attr.backprop.relevance_rules import EpsilonRule, PropagationRule, propagated, stabilised
 from captum.attr.backprop.relevance_softmax import (
     logits_of,
     note_exponent,
@@ -26,7 +26,7 @@ from captum.attr.backprop.relevance_softmax import (
     taylor,
     written_out,
 )
-from captum.attr.backprop.slopes import detached, distinct
+from captum.attr.backprop.slopes import detached, distinct, is_half, widened
 
 _GATES = {"sigmoid", "hardsigmoid"}
 _NORMALISERS = {"rsqrt", "reciprocal"}
@@ -256,7 +256,7 @@ class RelevanceFlow:
         else:
             saved = call.mode.save(x)
             value = call.evaluate(detached)
-            out = call.settle(route(lambda r: (rule.propagate(saved.tensor, affine, r),), value, x))
+            out = call.settle(route(lambda r: (propagated(rule, saved.tensor, affine, r),), value, x))
             if not call.mutates:
                 _note(call, out, source=(affine, x, saved, rule))
         _note(call, out, depth=depth)
@@ -273,7 +273,7 @@ class RelevanceFlow:
             return self._affine_of_norm(call, affine)
         merged = source[0].scaled(affine.weight, affine.bias)
         _, x, saved, rule = source
-        out = call.settle(route(lambda r: (rule.propagate(saved.tensor, merged, r),), call.evaluate(detached), x))
+        out = call.settle(route(lambda r: (propagated(rule, saved.tensor, merged, r),), call.evaluate(detached), x))
         _note(call, out, depth=_depth(call))
         return out
 
@@ -283,7 +283,7 @@ class RelevanceFlow:
         if isinstance(own, PropagationRule) and type(own) is not EpsilonRule:
             x = call.active[0]
             saved = call.mode.save(x)
-            out = call.settle(route(lambda r: (own.propagate(saved.tensor, affine, r),), call.evaluate(detached), x))
+            out = call.settle(route(lambda r: (propagated(own, saved.tensor, affine, r),), call.evaluate(detached), x))
         else:
             out = self._shared(call, None, EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9)))
         _note(call, out, depth=depth)
@@ -293,22 +293,23 @@ class RelevanceFlow:
         """R_in = part · x ⊙ Jᵀ(R / z) for every operand that varies, z the output; parts are 1 if None."""
         active = distinct(call.active)
         saved = [call.mode.save(t) for t in active]
+        dtypes = [t.dtype for t in active]
         value, back = _linearised(call, active)
         z = call.mode.save(value)
         alone = len(active) == 1 and (call.name == "linear" or call.name.startswith("conv"))  # nobody else holds g
 
         def pull(relevance: Tensor) -> tuple[Tensor, ...]:
-            ratio = stabilised(z.tensor, rule.epsilon)
+            ratio = stabilised(widened(z.tensor), rule.epsilon)
             torch.div(relevance, ratio, out=ratio)
             if parts is not None and len({*parts}) == 1:
                 ratio.mul_(parts[0])
             grads = back(ratio)
             if alone:
-                return (grads[0].mul_(saved[0].tensor),)
+                return (grads[0].mul_(saved[0].tensor).to(dtypes[0]),)
             shares = [g * s.tensor for g, s in zip(grads, saved, strict=True)]
             if parts is not None and len({*parts}) > 1:
                 shares = [r * part for r, part in zip(shares, parts, strict=True)]
-            return tuple(shares)
+            return tuple(r.to(dtype) for r, dtype in zip(shares, dtypes, strict=True))
 
         out = call.settle(route(pull, value, *active))
         _note(call, out, depth=_depth(call))
@@ -316,15 +317,20 @@ class RelevanceFlow:
 
 
 def _linearised(call: Call, active: list[Tensor]) -> tuple[Tensor, Pull]:
-    """The value of a call, and its transposed derivative by the tensors that vary."""
-    closed = transposed(call, active)
+    """The value of a call, and its transposed derivative by the tensors that vary, in single precision at least.
+
+    Half precision has too few digits and too narrow a range for quotients R / z.
+    """
+    half = any(is_half(t) for t in active)
+    closed = None if half else transposed(call, active)
     if closed is not None:
         return call.evaluate(detached), closed
     with torch.enable_grad():
-        leaves = {id(t): t.detach().requires_grad_() for t in active}
-        inner = call.evaluate(lambda t: leaves[id(t)] if id(t) in leaves else t.detach())
+        leaves = {id(t): widened(t.detach()).requires_grad_() for t in active}
+        inner = call.evaluate(lambda t: leaves[id(t)] if id(t) in leaves else widened(t.detach()))
     inputs = [leaves[id(t)] for t in active]
-    return inner.detach(), lambda g: torch.autograd.grad(inner, inputs, g)
+    value = call.evaluate(detached) if half else inner.detach()
+    return value, lambda g: torch.autograd.grad(inner, inputs, g.to(inner.dtype))
 
 
 def _depth(call: Call) -> int:

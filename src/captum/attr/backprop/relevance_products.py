@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum._engine.calls import Call, reduce_to, route
 from captum.attr.backprop.relevance_rules import stabilised
+from captum.attr.backprop.slopes import widened
 
 Pull = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -76,12 +77,13 @@ def attention(call: Call, epsilon: float) -> Any:
     varies = {id(t) for t in call.active}
     if any(id(t) not in varies for t in (query, key, value)) or any(mask is t for t in call.path):
         return _one_by_one(call)
-    q, k, v = query.detach() * scale, key.detach(), value.detach()
+    q, k, v = (widened(t.detach()) for t in (query, key, value))
+    q = q * scale
     scores = q @ k.transpose(-1, -2)
     shown = scores if mask is None else scores + _added(mask, scores)
     shares = torch.softmax(shown, -1)
     out = shares @ v
-    kept = [call.mode.save(t) for t in (key, value, out)]
+    kept = [call.mode.save(t) for t in (k, v, out)]
     floating = mask is not None and mask.dtype.is_floating_point
     shrink = _shrink(scores, epsilon)
     if floating:
@@ -93,9 +95,11 @@ def attention(call: Call, epsilon: float) -> Any:
         given = (ratio @ v.transpose(-1, -2)).mul_(shares)
         given.addcmul_(shares, given.sum(-1, keepdim=True), value=-1.0).mul_(shrink).mul_(0.5)
         to_value = (shares.transpose(-1, -2) @ ratio) * v
-        return reduce_to((given @ k) * q, q), reduce_to((given.transpose(-1, -2) @ q) * k, k), reduce_to(to_value, v)
+        parts = (given @ k) * q, (given.transpose(-1, -2) @ q) * k, to_value
+        return tuple(reduce_to(r, t).to(dtype) for r, t in zip(parts, (q, k, v), strict=True))
 
-    return call.settle(route(pull, out, query, key, value))
+    dtype = query.dtype
+    return call.settle(route(pull, out.to(dtype), query, key, value))
 
 
 def _arguments(call: Call) -> tuple[Tensor, Tensor, Tensor, Tensor | None, float] | None:

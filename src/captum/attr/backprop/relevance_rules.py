@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from captum.attr.backprop.affine import Affine
-from captum.attr.backprop.slopes import some
+from captum.attr.backprop.slopes import at_least, is_half, some, widened
 from captum.errors import InputError
 
 __all__ = [
@@ -53,7 +53,7 @@ class Group:
 
 def stabilised(z: Tensor, epsilon: float) -> Tensor:
     """Z + ε sign(z), with sign(0) = 1."""
-    return torch.copysign(z.new_full((), epsilon), z).add_(z)
+    return torch.copysign(z.new_full((), at_least(epsilon, z)), z).add_(z)
 
 
 class PropagationRule(ABC):
@@ -142,7 +142,7 @@ class GammaRule(PropagationRule):
         return [Group([Term(x, weight, None if self.set_bias_to_zero else affine.bias)])]
 
 
-class GeneralizedGammaRule(PropagationRule):
+class GeneralizedGammaRule(GammaRule):
     r"""γ for inputs of any sign: contributions of the sign of the output are raised.
 
     With c_ij = x_i w_ij and the bias as one more contribution,
@@ -158,11 +158,6 @@ class GeneralizedGammaRule(PropagationRule):
         set_bias_to_zero: whether to leave the bias out of the contributions, so that relevance is conserved.
         epsilon: stabiliser.
     """
-
-    def __init__(self, gamma: float = 0.25, set_bias_to_zero: bool = False, *, epsilon: float = 1e-9) -> None:
-        self.gamma = gamma
-        self.set_bias_to_zero = set_bias_to_zero
-        self.epsilon = epsilon
 
     def groups(self, x: Tensor, affine: Affine) -> list[Group]:
         """Outputs > 0 and the others, each with contributions of its sign raised."""
@@ -365,6 +360,15 @@ class IdentityRule(EpsilonRule, PassRule):
     """
 
     propagate = PassRule.propagate
+
+
+def propagated(rule: PropagationRule, x: Tensor, affine: Affine, relevance: Tensor) -> Tensor:
+    """What a rule gives the input, worked out in single precision where tensors have half."""
+    if not is_half(x):
+        return rule.propagate(x, affine, relevance)
+    weight, bias = (None if t is None else widened(t) for t in (affine.weight, affine.bias))
+    wide = Affine(affine.apply, weight, bias)
+    return rule.propagate(widened(x), wide, widened(relevance)).to(x.dtype)
 
 
 def _positive(tensor: Tensor | None) -> Tensor | None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from captum._engine.calls import Call, route
 from captum._engine.rules import Saved
+from captum.attr.backprop.slopes import widened
 
 _LOGITS, _EXPONENT, _TOTAL = "logits", "exponent", "total"
 
@@ -81,9 +82,10 @@ def taylor(call: Call, x: Tensor, logits: Saved, dims: int | list[int]) -> Any:
     shares = call.mode.save(value)
 
     def pull(relevance: Tensor) -> tuple[Tensor]:
-        total = relevance.sum(dims, keepdim=True)
-        out = (relevance - shares.tensor * total).mul_(logits.tensor)
-        return (out.nan_to_num_(nan=0.0),)  # hidden scores of −inf have no share: −inf · 0
+        wide = widened(relevance)
+        total = wide.sum(dims, keepdim=True)
+        out = (wide - shares.tensor * total).mul_(logits.tensor)
+        return (out.nan_to_num_(nan=0.0).to(relevance.dtype),)  # hidden scores of −inf have no share: −inf · 0
 
     return call.settle(route(pull, value, x))
 

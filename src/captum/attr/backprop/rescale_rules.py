@@ -18,7 +18,7 @@ from captum._engine.operators import Kind
 from captum._engine.rules import Rule, Table
 from captum.attr.backprop.rescale_extremes import extreme
 from captum.attr.backprop.rescale_norms import NORMS
-from captum.attr.backprop.slopes import derivative_at, detached, distinct, same_conditions, secant, some
+from captum.attr.backprop.slopes import at_least, derivative_at, detached, distinct, same_conditions, secant, some
 
 #: Functions whose slope changes fast near 0, so that "a small step" is relative to the argument.
 STEEP = {
@@ -140,7 +140,7 @@ class Rescale:
         here, there = x.detach(), call.mode.twin(x)
         delta = here - there
         size = delta.abs()
-        own = ~(size >= self.eps)
+        own = ~(size >= at_least(self.eps, size))
         near = own
         if call.operator.smooth:
             limit = torch.finfo(delta.dtype).eps ** (1 / 3)
@@ -165,7 +165,7 @@ class Rescale:
             mode.protect(x)
         value, other = (here.relu_(), there.relu_()) if overwrites else (here.relu(), there.relu())
         slope = (value - other).div_(delta)
-        own = ~(delta.abs_() >= self.eps)
+        own = ~(delta.abs_() >= at_least(self.eps, delta))
         if some(own):
             slope = torch.where(own, (value > 0).to(slope.dtype), slope)
         if overwrites:

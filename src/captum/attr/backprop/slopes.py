@@ -25,6 +25,21 @@ def some(mask: Tensor) -> bool:
     return mask.is_meta or bool(mask.any())
 
 
+def at_least(eps: float, like: Tensor) -> float:
+    """A threshold or stabiliser that does not vanish in the tensor's dtype, as 1e-10 does in half precision."""
+    return max(eps, torch.finfo(like.dtype).tiny)
+
+
+def is_half(tensor: Tensor) -> bool:
+    """Whether a tensor's sums and quotients need a wider dtype."""
+    return tensor.dtype in (torch.float16, torch.bfloat16)
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """The tensor in single precision, if it has half."""
+    return tensor.float() if is_half(tensor) else tensor
+
+
 def secant(rise: Tensor, run: Tensor, eps: float, otherwise: float) -> Tensor:
     """Rise / run, and ``otherwise`` where run is 0, below ``eps`` or undefined."""
     usable = (run.abs() >= eps) & (run != 0)
