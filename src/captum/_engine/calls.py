@@ -52,17 +52,22 @@ class Mark:
         self.notes: dict[str, Any] = {}
 
 
-def tensors_in(value: Any, found: list[Tensor]) -> list[Tensor]:
-    """Append the tensors in nested lists, tuples and dicts."""
-    if isinstance(value, Tensor):
-        found.append(value)
-    elif isinstance(value, (list, tuple)):
+def leaves_in(value: Any, found: list[Any], kind: type = object) -> list[Any]:
+    """Append what is of a kind, and no list, tuple or dict, in nested ones."""
+    if isinstance(value, (list, tuple)):
         for part in value:
-            tensors_in(part, found)
+            leaves_in(part, found, kind)
     elif isinstance(value, dict):
         for part in value.values():
-            tensors_in(part, found)
+            leaves_in(part, found, kind)
+    elif isinstance(value, kind):
+        found.append(value)
     return found
+
+
+def tensors_in(value: Any, found: list[Tensor]) -> list[Tensor]:
+    """Append the tensors in nested lists, tuples and dicts."""
+    return leaves_in(value, found, Tensor)
 
 
 def replace_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

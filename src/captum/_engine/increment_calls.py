@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from captum._engine.boxes import Span
+from captum._engine.calls import leaves_in
 from captum._engine.convolutions import Convolution
 from captum._engine.increments import Increment, Unchanged
 
@@ -38,7 +39,7 @@ class IncrementCall:
         self.function = function
         self.args = args
         self.kwargs = kwargs
-        self.increments = [v for v in leaves((args, kwargs), []) if isinstance(v, Increment)]
+        self.increments = leaves_in((args, kwargs), [], Increment)
         self.large = False
         self.most = most
         self.convolutions = convolutions
@@ -66,19 +67,6 @@ class IncrementCall:
         """Whether boxes are small enough to be worth while."""
         self.large = y.length * x.length > self.most * y.size * x.size
         return not self.large
-
-
-def leaves(value: Any, found: list[Any]) -> list[Any]:
-    """Append all that is no list, tuple or dict."""
-    if isinstance(value, (list, tuple)):
-        for part in value:
-            leaves(part, found)
-    elif isinstance(value, dict):
-        for part in value.values():
-            leaves(part, found)
-    else:
-        found.append(value)
-    return found
 
 
 def changed(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
+from captum._engine.calls import leaves_in, tensors_in
 from captum._engine.convolutions import Convolution
 from captum._engine.folding import Diverged
-from captum._engine.increment_calls import MOST, IncrementCall, changed, leaves
+from captum._engine.increment_calls import MOST, IncrementCall, changed
 from captum._engine.increment_rules import rule_for
 from captum._engine.increments import Increment
 from captum._engine.operators import SPELLINGS, Spelling
@@ -115,7 +116,7 @@ class IncrementMode(TorchFunctionMode):
     ) -> Any:
         """See one torch call."""
         kwargs = {} if kwargs is None else kwargs
-        tensors = [v for v in leaves((args, kwargs), []) if isinstance(v, Tensor)]
+        tensors = tensors_in((args, kwargs), [])
         states = [s for s in map(_state_of, tensors) if s is not None]
         if any(s.dense is None for s in states):
             return self._on_increments(func, args, kwargs, states)
@@ -188,7 +189,7 @@ class IncrementMode(TorchFunctionMode):
 
     def _on_whole(self, func: Callable[..., Any], args: Any, kwargs: dict[str, Any], large: bool) -> Any:
         """The call on whole maps."""
-        small = [m for m in map(_map_of, leaves((args, kwargs), [])) if isinstance(m, Increment)]
+        small = [m for m in map(_map_of, leaves_in((args, kwargs), [])) if isinstance(m, Increment)]
         if not large and not self.spread and any(_is_small(m, self.most) for m in small):
             self.spread = resolve_name(func) or getattr(func, "__name__", repr(func))
         name = getattr(func, "__name__", "")

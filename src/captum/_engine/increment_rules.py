@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum._engine.boxes import Reach, Span, Window
+from captum._engine.calls import tensors_in
 from captum._engine.convolutions import Convolution, Norm
 from captum._engine.folding import Diverged
-from captum._engine.increment_calls import IncrementCall, changed, leaves
+from captum._engine.increment_calls import IncrementCall, changed
 from captum._engine.increments import Increment, Unchanged, pixels_last
 from captum._engine.operators import OPERATORS, Kind
 
@@ -170,7 +171,7 @@ def _pointwise(call: IncrementCall) -> Increment | None:
     first = maps[0]
     if any(len(m.values) != len(first.values) or m.shape[2:] != first.shape[2:] for m in maps):
         return None
-    if len(maps) == 1 and not any(isinstance(v, Tensor) for v in leaves((call.args, call.kwargs), [])):
+    if len(maps) == 1 and not tensors_in((call.args, call.kwargs), []):
         return _at_boxes(call, first, first.box())
     y, x = first.y, first.x
     for other in maps[1:]:
