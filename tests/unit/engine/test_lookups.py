@@ -183,7 +183,7 @@ def test_one_row_of_ids_for_all_examples_is_refused_with_the_remedy() -> None:
 STEPS = torch.arange(5)
 
 POSITIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "expand_as": lambda ids: STEPS[None].expand_as(ids),
+    "expand_as": lambda ids: STEPS.expand_as(ids).clone(),
     "view_as": lambda ids: STEPS.repeat(len(ids)).view_as(ids),
     "type_as": lambda ids: STEPS.float().repeat(len(ids), 1).type_as(ids),
     "to": lambda ids: STEPS.int().repeat(len(ids), 1).to(ids),
