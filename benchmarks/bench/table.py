@@ -92,7 +92,7 @@ def _import_rows(imports: dict[str, dict[str, float]]) -> list[str]:
 
 
 def _agreement(outcome: Outcome) -> str:
-    accepted = "not held: other numbers there" if outcome.task.agree is None else f"{outcome.task.agree:g}"
+    accepted = f"not held: {outcome.task.apart}" if outcome.task.agree is None else f"{outcome.task.agree:g}"
     exact = "" if outcome.exact_gap is None else f"{outcome.exact_gap:.1e} (accepted: {EXACT:g})"
     return f"| {outcome.task.title} | {outcome.gap:.1e} | {accepted} | {exact} |"
 

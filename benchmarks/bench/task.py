@@ -87,7 +87,7 @@ class Task:
     ``prepare(captum.attr, contender)`` builds models and inputs and returns the call to time; ``bare`` does the same in
     plain torch. ``upstream``, ``ours`` and ``peers`` name variants besides the default. ``agree`` is the largest
     accepted difference of the two outputs as a share of their scale, None where they are different estimates of one
-    quantity. ``share`` is the part of the work that the published package and peers are given where all of it would
+    quantity, or ``apart`` says why they differ. ``share`` is the part of the work that the published package and peers are given where all of it would
     take too long: their times are divided by it.
     ``unit`` is what the number of a bound on ``"error"`` counts, and ``alone`` says that nothing there corresponds.
     """
@@ -103,6 +103,7 @@ class Task:
     bare: Prepare | None = None
     bare_variants: tuple[str, ...] = (DEFAULT,)
     agree: float | None = 1e-4
+    apart: str = "other numbers there"
     share: float = 1.0
     repeats: int = 5
     calls: int = 1

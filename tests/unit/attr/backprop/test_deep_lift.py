@@ -116,6 +116,23 @@ def test_adjacent_activations_chain() -> None:
     torch.testing.assert_close(found, want)
 
 
+@pytest.mark.parametrize("baseline", ["constant maps", "another image"])
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2, 2), nn.MaxPool2d(3, 2, 1)], ids=str)
+def test_nothing_between_a_relu_and_a_max_pool_makes_no_difference(pool: nn.Module, baseline: str) -> None:
+    """A convolution that hands its values on, put between them, separates their rules elsewhere."""
+    torch.manual_seed(0)
+    first, last = nn.Conv2d(1, 3, 3), nn.Linear(27, 2)
+    apart = nn.Conv2d(3, 3, 1, groups=3, bias=False)
+    apart.weight.data.fill_(1)
+    x = drawn(2, 1, 8, 8, seed=1)
+    there = torch.full_like(x, 0.5) if baseline == "constant maps" else drawn(2, 1, 8, 8, seed=2)
+    near, far = (
+        DeepLift(nn.Sequential(first, nn.ReLU(), *between, pool, nn.Flatten(), last).double()).attribute(x, there, 1)
+        for between in ((), (apart,))
+    )
+    torch.testing.assert_close(near, far, rtol=1e-10, atol=1e-13)
+
+
 def test_one_module_many_times_and_modules_made_on_the_way() -> None:
     relu = nn.ReLU(inplace=True)
 
