@@ -87,8 +87,8 @@ class Task:
     ``prepare(captum.attr, contender)`` builds models and inputs and returns the call to time; ``bare`` does the same in
     plain torch. ``upstream``, ``ours`` and ``peers`` name variants besides the default. ``agree`` is the largest
     accepted difference of the two outputs as a share of their scale, None where they are different estimates of one
-    quantity, or ``apart`` says why they differ. ``share`` is the part of the work that the published package and peers are given where all of it would
-    take too long: their times are divided by it.
+    quantity, or ``apart`` says why they differ. ``share`` is the part of the work that the published package and peers
+    are given where all of it would take too long: their times are divided by it.
     ``unit`` is what the number of a bound on ``"error"`` counts, and ``alone`` says that nothing there corresponds.
     """
 
