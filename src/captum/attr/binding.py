@@ -269,7 +269,7 @@ def _refuse_unknown(passed: Iterable[str], accepted: Sequence[str], row: Method)
 
 
 def described(call: Call, bound: Bound) -> dict[str, object]:
-    """Return the arguments as a reader wants them: what the user chose, not what this module filled in."""
+    """Return the arguments as a reader wants them: what the user chose, and how many steps ``"auto"`` came to."""
     hidden = {"target", "return_convergence_delta", "additional_forward_args", "nt_type", "stdevs", *_PROGRESS}
     spoken = {_OWN_NAME: _QUADRATURE}
     chosen = {spoken.get(name, name): plain(value) for name, value in bound.arguments.items() if name not in hidden}
@@ -278,4 +278,5 @@ def described(call: Call, bound: Bound) -> dict[str, object]:
         names = [name for name in ("nt_type", "stdevs", *given) if name not in _PROGRESS]
         chosen = {name: value for name, value in chosen.items() if name not in names}
         chosen["noise_tunnel"] = {name: plain(bound.arguments[name]) for name in dict.fromkeys(names)}
-    return chosen
+    used = getattr(bound.method, "n_steps_used", 0)
+    return {**chosen, "n_steps_used": used} if chosen.get("n_steps") == "auto" and used else chosen

@@ -351,3 +351,13 @@ def test_rows_of_a_layer_with_the_batch_second(method: str, batch: int) -> None:
     for row in range(batch):
         alone = explain(model, x[row : row + 1], method, target=1, layer="mix")
         torch.testing.assert_close(e.attributions[row], alone.attributions[0], rtol=1e-3, atol=1e-5)
+
+
+def test_steps_that_were_chosen_are_told() -> None:
+    found = explain(
+        torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh()).eval(), torch.rand(2, 3), n_steps="auto"
+    )
+    used = found.arguments["n_steps_used"]
+    assert isinstance(used, int)
+    assert used >= 1
+    assert "n_steps_used" not in explain(torch.nn.Linear(3, 1).eval(), torch.rand(2, 3), n_steps=4).arguments

@@ -239,7 +239,8 @@ def waterfall_figure(
     last = len(steps) + 1
     for position, value in ((0, float(base)), (last, final)):
         axes.plot([value] * 2, [position - 0.31, position + 0.31], color=canvas.INK, linewidth=2.2)
-        _write(axes, position, (value, value), short_number(value, digits=4))
+        shown = value if abs(value) > 1e-6 * scale else 0.0  # what rounding leaves of nothing
+        _write(axes, position, (value, value), short_number(shown, digits=4))
     axes.plot([float(base)] * 2, [0.31, 0.69], color=canvas.MUTED, linewidth=0.8)
     quiet = {
         index + 1 for index, step in enumerate(steps) if step[2] or (chosen.rest and step[0] == _others(chosen.rest))

@@ -61,6 +61,7 @@ def short_number(value: float, *, sign: bool = False, digits: int = 3) -> str:
     """
     if math.isnan(value):
         return "NaN"
+    value += 0.0  # −0 is 0
     text = f"{value:.{digits}g}" if math.isinf(value) or not 1e3 <= abs(value) < 1e5 else f"{value:.0f}"
     if "e" in text:
         mantissa, exponent = text.split("e")

@@ -214,6 +214,7 @@ def test_waterfall_leads_from_base_to_prediction():
     spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in figure.axes[0].patches]
     assert spans == [(1, -1), (-1, -0.5), (-0.5, -0.25), (-0.25, 0)]
     assert figure.axes[0].get_xlabel() == "price"
+    assert numbers(viz.waterfall_figure([0.5, -0.0], base=7e-9)) == ["+0.5", "0", "0", "0.5"]
     assert rows(viz.waterfall_figure([0.5], base=1.0, prediction=1.5 + 1e-7)) == [
         "base value",
         "feature 0",
