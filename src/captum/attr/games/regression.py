@@ -55,18 +55,16 @@ class Fit:
     def __init__(self, pairs: Pairs) -> None:
         self._players = pairs.signs.shape[1]
         self._mean = 0.5 * pairs.signs.mean(1, keepdim=True)
-        self.design = 0.5 * pairs.signs - self._mean
+        self.design = (0.5 * pairs.signs).sub_(self._mean)
         rows, players = self.design.shape
         root = pairs.weights.sqrt()[:, None]
         scaled = root * self.design
         if rows < players:
-            gram = scaled @ scaled.T
-            inverse = torch.linalg.pinv(gram, hermitian=True, rtol=1e-10)
-            self.map = scaled.T @ inverse * root.T
+            inverse = torch.linalg.pinv(scaled @ scaled.T, hermitian=True, rtol=1e-10)
+            self.map = (scaled.T @ inverse).mul_(root.T)
         else:
-            normal = scaled.T @ scaled
-            inverse = torch.linalg.pinv(normal, hermitian=True, rtol=1e-10)
-            self.map = inverse @ scaled.T * root.T
+            inverse = torch.linalg.pinv(scaled.T @ scaled, hermitian=True, rtol=1e-10)
+            self.map = (inverse @ scaled.T).mul_(root.T)
 
     def __call__(self, odd: Tensor, gain: Tensor) -> Tensor:
         """Values ``(M, n)`` for the odd part ``(K, n)`` of a game that gains ``gain`` ``(n,)`` in all."""
@@ -75,6 +73,11 @@ class Fit:
     def predict(self, values: Tensor) -> Tensor:
         """The odd part ``(K, n)`` of the additive game with these values."""
         return self.design @ values + self._mean * values.sum(0)
+
+    def left_out(self, odd: Tensor, values: Tensor) -> Tensor:
+        """The residual ``(K, n)`` of each pair in a fit without it."""
+        leverage = torch.einsum("km,mk->k", self.design, self.map).clamp(max=1 - 1e-6)
+        return (odd - self.predict(values)) / (1 - leverage)[:, None]
 
 
 class Surrogate:
@@ -111,13 +114,11 @@ def regress(pairs: Pairs, adjusted: bool, with_errors: bool) -> tuple[Tensor, Te
     if adjusted and players >= 4 and players <= rows <= MOST_ADJUSTED_PAIRS:
         surrogate = Surrogate(pairs, with_errors)
         known = surrogate.values()
-        rest, left_out = surrogate.residual, surrogate.left_out
-        values = known + fit(rest, pairs.gain - known.sum(0))
-        left_out = left_out * (rows / max(1, rows - players)) ** 0.5
+        values = known + fit(surrogate.residual, pairs.gain - known.sum(0))
+        left_out = surrogate.left_out * (rows / max(1, rows - players)) ** 0.5
     else:
         values = fit(pairs.odd, pairs.gain)
-        leverage = (fit.design * fit.map.T).sum(1).clamp(max=1 - 1e-6)
-        left_out = (pairs.odd - fit.predict(values)) / (1 - leverage)[:, None]
+        left_out = fit.left_out(pairs.odd, values) if with_errors else pairs.odd
     if not with_errors:
         return values, torch.full_like(values, torch.nan)
     return values, _errors(fit, left_out, pairs.missed)
@@ -165,7 +166,7 @@ def paired_regression(
         if not len(odd):
             values = (gain / players).expand(players, -1)
             return Estimate(values, torch.full_like(values, torch.inf), 2)
-        signs = 2.0 * sampler.drawn.double() - 1.0
+        signs = sampler.drawn.double().mul_(2.0).sub_(1.0)
         pairs = Pairs(signs, odd, sampler.weights(), sampler.missed(), gain)
         automatic = stopping.samples is None
         values, errors = regress(pairs, adjusted, with_errors or automatic)
