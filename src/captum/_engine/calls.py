@@ -88,6 +88,11 @@ def replace_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
+def _own(value: Tensor) -> Tensor:
+    """The value as a tensor in its own right: torch refuses to write to views that come out of a node."""
+    return torch.ops.aten._unsafe_view(value, value.shape) if value._is_view() else value  # no public names
+
+
 class _Node(torch.autograd.Function):
     """A node of the graph whose values (in a list, so that they count as made here) and backward rule are given."""
 
@@ -95,7 +100,8 @@ class _Node(torch.autograd.Function):
     def forward(ctx: Any, pull: Callable[..., Any], values: list[Any], *_inputs: Tensor) -> Any:
         """Hand the values over."""
         ctx.pull = pull
-        return values.pop()
+        found = values.pop()
+        return _own(found) if isinstance(found, Tensor) else tuple(map(_own, found))
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

@@ -218,3 +218,11 @@ for _name, _function in {
 }.items():
     _one(f"{_name} by keywords", _function)
 _one("multi_dot", lambda x: torch.linalg.multi_dot([x.tanh(), _MIX, _MIX[:, :3]]))
+
+
+@call
+def writes_to_a_view_that_an_operator_gave(x: Tensor) -> Tensor:
+    scores = torch.einsum("bxhd,byhd->bhxy", x.view(-1, 2, 1, 3), x.tanh().view(-1, 2, 1, 3))
+    scores[:, :, 0, 1] = -1.5
+    scores.masked_fill_(scores > 2, 0.3)
+    return scores.softmax(-1).flatten(1) * _MIX[0, :4]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum._engine.calls import Call
+from captum._engine.calls import Call, tensors_in
 from captum._engine.derivative import differentiate, leaf
 from captum._engine.entry import differentiable
 from captum._engine.operators import Kind
@@ -89,7 +89,7 @@ class AttentionReader:
 
     @staticmethod
     def _weights(call: Call) -> Tensor | None:
-        first: object = call.args[0]
+        first: object = call.argument(0, "input")
         mark = call.mode.marks.get(first, call.mode) if isinstance(first, Tensor) else None
         return None if mark is None else mark.notes.get("weights")
 
@@ -212,7 +212,9 @@ def _rows_of(inputs: Any) -> int:
 
 def _any_score(output: Any, rows: int) -> Tensor:
     """Any number per row; the rollout does not read it."""
-    return read_output(output).reshape(rows, -1).sum(1)
+    several = [t for t in tensors_in(output, []) if t.is_floating_point() and t.dim() and t.numel() % rows == 0]
+    found = several[0] if len(several) > 1 else read_output(output)
+    return found.reshape(rows, -1).sum(1)
 
 
 class AttentionRelevance(_AttentionMethod):

@@ -100,6 +100,16 @@ def test_rollout(kind: type[Encoder], query: int) -> None:
     torch.testing.assert_close(found.sum(1), torch.ones(2))
 
 
+def test_rollout_reads_no_score() -> None:
+    """A model may return whatever it likes."""
+
+    class Several(Encoder):
+        def forward(self, x: Tensor) -> Tensor:
+            return {"hidden": self.blocks(x), "scores": super().forward(x)}  # type: ignore[return-value]
+
+    torch.testing.assert_close(AttentionRollout(Several()).attribute(X), AttentionRollout(Encoder()).attribute(X))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_times_attention(kind: type[Encoder]) -> None:
     want = torch.eye(5).expand(2, 5, 5)
