@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from captum.attr import LayerGradCam
 from captum.attr.token_grid import Grid, token_grid
-from captum.errors import LayerError
+from captum.errors import CaptumWarning, LayerError
 
 
 class Patches(nn.Module):
@@ -80,3 +80,24 @@ def test_what_is_not_certain_is_refused_with_the_remedy() -> None:
         x, 0, reshape_transform=lambda t: t[:, 2:].transpose(1, 2).unflatten(2, (2, 2))
     )
     assert found.shape == (1, 1, 2, 2)
+
+
+def test_a_layer_whose_patches_are_read_no_more_is_told() -> None:
+    class ByClass(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.mix = nn.Conv2d(3, 6, 4, stride=4), nn.Linear(5, 5)
+            self.before, self.after = nn.LayerNorm(6), nn.LayerNorm(6)
+            self.token, self.head = nn.Parameter(torch.randn(1, 1, 6)), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            patches = self.embed(x).flatten(2).transpose(1, 2)
+            tokens = self.before(torch.cat([self.token.expand(len(x), -1, -1), patches], 1))
+            return self.head(self.after(self.mix(tokens.transpose(1, 2)).transpose(1, 2))[:, 0])
+
+    torch.manual_seed(0)
+    model, x = ByClass().eval(), torch.rand(2, 3, 8, 8)
+    assert LayerGradCam(model, model.before).attribute(x, 1).abs().sum() > 0
+    with pytest.warns(CaptumWarning, match="class or register tokens only"):
+        found = LayerGradCam(model, model.after).attribute(x, 1)
+    assert not found.any()

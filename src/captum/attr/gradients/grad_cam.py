@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal
 
 import torch
@@ -11,11 +12,15 @@ from captum._engine.entry import differentiable
 from captum.attr.arrangement import Arrange, arrangement
 from captum.attr.base import GradientAttribution, LayerAttribution, wants_graph
 from captum.attr.gradients.activation import values_and_gradients
-from captum.errors import InputError
+from captum.errors import CaptumWarning, InputError
 from captum.log import log_usage
 
 __all__ = ["LayerGradCam"]
 
+_UNREAD = (
+    "The score depends on the layer's class or register tokens only, so the map over the other tokens is zero. Choose "
+    "a layer before the last attention, such as the norm that opens the last block."
+)
 Variant = Literal["grad_cam", "grad_cam++", "hires_cam", "layer_cam", "eigen_cam"]
 VARIANTS = ("grad_cam", "grad_cam++", "hires_cam", "layer_cam", "eigen_cam")
 
@@ -83,7 +88,10 @@ class LayerGradCam(LayerAttribution, GradientAttribution):
         maps: list[Tensor] = []
         for value, grad in zip(values, grads, strict=True):
             arrange = reshape_transform or arrangement(value, self.layer, score.modules(), image)
-            product = weighted(arrange(value), arrange(grad), variant)
+            placed = arrange(grad)
+            if placed.numel() < grad.numel() and not grad.is_meta and not placed.any() and grad.any():
+                warnings.warn(_UNREAD, CaptumWarning, stacklevel=3)
+            product = weighted(arrange(value), placed, variant)
             summed = product.sum(1, keepdim=True) if attr_dim_summation else product
             maps.append(summed.relu() if relu_attributions else summed)
         return self._by_layer(maps, layers, rows_first=True)
