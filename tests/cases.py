@@ -315,8 +315,8 @@ def keeping(law: str, **only: object) -> list[object]:
     return [pytest.param(case, id=case.name) for case in rows(law, **only)]  # type: ignore[arg-type]
 
 
-#: A map of tokens is no image; and what a norm leaves of a gradient sums to zero over the embedding.
-_DEGENERATE = {("GuidedGradCam", "vit"), ("GuidedBackprop", "bert")}
+#: What a norm leaves of a gradient sums to zero over the embedding.
+_DEGENERATE = {("GuidedBackprop", "bert")}
 
 
 def pairs(law: str, *names: str, **only: object) -> list[object]:
