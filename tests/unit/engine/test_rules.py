@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import warnings
@@ -237,6 +238,38 @@ def test_training_mode_warns() -> None:
         DeepLift(model).attribute(X)
     _, delta = DeepLift(model.eval()).attribute(X, return_convergence_delta=True)
     assert delta.abs() < 1e-6
+
+
+class OfPart(nn.Module):
+    """A part that is called on a sequence of one step."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = x[:, None]
+        out = self.part(steps, steps, steps) if isinstance(self.part, nn.MultiheadAttention) else self.part(steps)
+        return (out[0] if isinstance(out, tuple) else out).flatten(1).sum(1)
+
+
+@pytest.mark.parametrize("method", [DeepLift, LRP])
+@pytest.mark.parametrize(
+    ("part", "draws"),
+    [(nn.LSTM(3, 3, 2, dropout=0.5, batch_first=True), True), (nn.LSTM(3, 3, batch_first=True), False),
+     (nn.MultiheadAttention(3, 1, dropout=0.5, batch_first=True), True), (nn.Dropout(0.0), False)],
+    ids=["lstm", "lstm without dropout", "attention", "dropout of nothing"],
+)  # fmt: skip
+def test_training_mode_warns_of_dropout_inside_of_layers(part: nn.Module, draws: bool, method) -> None:
+    model = OfPart(part).train()
+    with pytest.warns(CaptumWarning, match="training mode") if draws else contextlib.nullcontext():
+        method(model).attribute(X)
+
+
+@pytest.mark.parametrize("method", [DeepLift, LRP])
+def test_ways_to_treat_unknown_operators_are_checked(method) -> None:
+    with pytest.raises(InputError, match="on_unknown to be 'raise', 'warn' or 'linear', got 'ignore'"):
+        method(nn.Linear(3, 1), on_unknown="ignore").attribute(X)
 
 
 def test_dropout_in_training_shares_its_mask_with_the_baseline() -> None:

@@ -51,9 +51,7 @@ class Comparison:
         if self.rule not in RULES:
             message = f"Expected rule to be one of {RULES}, got {self.rule!r}."
             raise InputError(message)
-        if self.on_unknown not in ("raise", "warn", "linear"):
-            message = f"Expected on_unknown to be 'raise', 'warn' or 'linear', got {self.on_unknown!r}."
-            raise InputError(message)
+        check_on_unknown(self.on_unknown)
         warn_of_training(self.model)
 
     def run(
@@ -70,18 +68,31 @@ class Comparison:
         return done, tuple(parts)
 
 
-_RANDOM = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)  # torch has no public base
+def check_on_unknown(value: OnUnknown) -> None:
+    """Complain about a way to treat unknown operators that does not exist."""
+    if value not in ("raise", "warn", "linear"):
+        message = f"Expected on_unknown to be 'raise', 'warn' or 'linear', got {value!r}."
+        raise InputError(message)
 
 
 def warn_of_training(model: nn.Module) -> None:
     """Warn when dropout or batch statistics are at work: rows then depend on chance or on each other."""
-    found = [n for n, m in model.named_modules() if m.training and isinstance(m, _RANDOM)]
+    found = [n for n, m in model.named_modules() if m.training and _depends_on_more(m)]
     if found:
         message = (
             f"Module {found[0]!r} is in training mode, so the result depends on chance or on the batch; call "
             "model.eval()."
         )
         warnings.warn(message, CaptumWarning, stacklevel=4)
+
+
+def _depends_on_more(module: nn.Module) -> bool:
+    """Whether a module in training mode draws numbers, or mixes the rows of a batch."""
+    if isinstance(module, nn.modules.dropout._DropoutNd):  # torch has no public base
+        return module.p > 0
+    if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
+        return module.dropout > 0
+    return isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.RReLU))  # torch has no public base
 
 
 def check_custom(custom: Any) -> Custom | None:

@@ -18,6 +18,7 @@ from captum._engine.ruled_inputs import AtRuled, at_ruled, neuron_at_ruled
 from captum._engine.rules import RuleMode
 from captum._engine.values import describe
 from captum.attr.arrangement import arrangement
+from captum.attr.backprop.contrast import warn_of_training
 from captum.attr.backprop.relu_rules import ReluRules
 from captum.attr.base import GradientAttribution, InternalAttribution, NeuronAttribution
 from captum.errors import InputError, LayerError
@@ -42,6 +43,7 @@ def modified_gradients(function: AtRuled, model: nn.Module, deconvolution: bool,
         deconvolution: whether to use the rule of deconvolution.
         activations: names of operators treated as activations.
     """
+    warn_of_training(model)
     rules = ReluRules(deconvolution, activations)
     mode = RuleMode(rules.table(), model, on_unknown="linear")
     points = tuple(v.detach() for v in function.values)

@@ -17,7 +17,7 @@ from captum._engine.ruled_inputs import AtRuled, at_ruled
 from captum._engine.rules import OnUnknown, RuleMode
 from captum._engine.values import describe, parse_inputs
 from captum.attr.backprop.composites import Composite, read_composite
-from captum.attr.backprop.contrast import warn_of_training
+from captum.attr.backprop.contrast import check_on_unknown, warn_of_training
 from captum.attr.backprop.relevance_flow import RelevanceFlow, to_stdout
 from captum.attr.backprop.relevance_rules import EpsilonRule, PropagationRule
 from captum.attr.base import GradientAttribution, LayerAttribution, default_gradients
@@ -83,6 +83,7 @@ class LRP(GradientAttribution):
         require_visible(model, type(self).__name__)
         self.model = model
         self.composite = read_composite(composite)
+        check_on_unknown(on_unknown)
         self.on_unknown: OnUnknown = on_unknown
         for name, module in model.named_modules():
             rule: object = getattr(module, "rule", None)
@@ -91,7 +92,8 @@ class LRP(GradientAttribution):
                 and not isinstance(rule, (PropagationRule, nn.Module, Tensor))
                 and not inspect.ismethod(rule)
             ):
-                message = f"Expected a PropagationRule as .rule of module {name!r}, got {describe(rule)}."
+                shown = f"the class {rule.__name__}: make one of it" if isinstance(rule, type) else describe(rule)
+                message = f"Expected a PropagationRule as .rule of module {name!r}, got {shown}."
                 raise InputTypeError(message)
 
     @property

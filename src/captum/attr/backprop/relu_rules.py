@@ -19,9 +19,14 @@ from captum.errors import InputError
 def _cap(call: Call) -> float:
     """For a call that computes min(max(x, 0), c), c, ∞ for ReLU itself; for other calls 0.
 
-    ``relu``, ``relu6``, ``hardtanh(0, c)``, ``clamp(0)``, ``clamp(0, c)`` and ``threshold(0, 0)`` are such calls.
+    ``relu``, ``relu6``, ``hardtanh(0, c)``, ``clamp(0)``, ``clamp(0, c)``, ``threshold(0, 0)`` and ``maximum`` with a
+    constant of zeros are such calls.
     """
     match call.name:
+        case "maximum" | "max" | "fmax":
+            other = call.argument(1, "other")
+            pair = [t for t in (call.args[0], other) if isinstance(t, Tensor) and all(t is not a for a in call.active)]
+            return math.inf if isinstance(other, Tensor) and len(pair) == 1 and _is_zero(pair[0]) else 0.0
         case "relu":
             return math.inf
         case "relu6":
@@ -35,9 +40,15 @@ def _cap(call: Call) -> float:
             low, high = call.argument(1, "min"), call.argument(2, "max")
         case _:
             return 0.0
+    if isinstance(low, Tensor):
+        low = 0 if _is_zero(low) else 1
     if not isinstance(low, (int, float)) or low != 0:
         return 0.0
     return math.inf if high is None else float(high) if isinstance(high, (int, float)) else 0.0
+
+
+def _is_zero(constant: Tensor) -> bool:
+    return not constant.requires_grad and not constant.is_meta and not bool(constant.any())
 
 
 class ReluRules:
@@ -69,7 +80,9 @@ class ReluRules:
         opens = ("rnn_relu",) if self.activations == ("relu",) else ("rnn_", "lstm", "gru", "glu")
         keeps = {n for n, o in OPERATORS.items() if o.kind is Kind.COMPOSITE and not n.startswith(opens)}
         names = dict.fromkeys(keeps, Call.native)
-        names |= dict.fromkeys(("relu6", "hardtanh", "clamp", "clamp_min", "threshold"), self._perhaps)
+        names |= dict.fromkeys(
+            ("relu6", "hardtanh", "clamp", "clamp_min", "threshold", "maximum", "max", "fmax"), self._perhaps
+        )
         names |= dict.fromkeys(self.activations, self._gate)
         return Table(names, {}, fallback=Call.native)
 

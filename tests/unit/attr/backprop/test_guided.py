@@ -18,7 +18,7 @@ from captum.attr import (
     NeuronGuidedBackprop,
     Saliency,
 )
-from captum.errors import InputError, LayerError
+from captum.errors import CaptumWarning, InputError, LayerError
 
 
 class Net(nn.Module):
@@ -43,6 +43,14 @@ class Net(nn.Module):
                 return F.relu(x, inplace=True)
             case "clamp":
                 return x.clamp(min=0)
+            case "clamp by a tensor":
+                return torch.clamp(input=x, min=torch.zeros(()))
+            case "maximum":
+                return torch.maximum(torch.zeros_like(x), x)
+            case "max":
+                return x.max(torch.tensor(0.0))
+            case "threshold":
+                return F.threshold(x, 0, 0)
             case "twice":
                 return F.relu(torch.relu(x))
             case "made on the way":
@@ -67,7 +75,7 @@ def by_hand(model: Net, deconvolution: bool) -> Tensor:
 
 @pytest.mark.parametrize(
     "how",
-    ["module", "module in place", "function", "function in place", "method", "method in place", "clamp", "twice",
+    ["module", "module in place", "function", "function in place", "method", "method in place", "clamp", "clamp by a tensor", "maximum", "max", "threshold", "twice",
      "made on the way"],
 )  # fmt: skip
 def test_every_way_to_call_relu(how: str) -> None:
@@ -172,6 +180,13 @@ def test_it_is_not_the_plain_gradient() -> None:
     model = Net("function")
     plain = Saliency(model).attribute(X, 1, abs=False)
     assert (GuidedBackprop(model).attribute(X, 1) - plain).abs().max() > 1e-3
+
+
+def test_training_mode_warns() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 6), nn.ReLU(), nn.Dropout(), nn.Linear(6, 1))
+    for method in (GuidedBackprop, Deconvolution):
+        with pytest.warns(CaptumWarning, match=r"Module '3' is in training mode"):
+            method(model).attribute(X)
 
 
 def test_only_modules() -> None:

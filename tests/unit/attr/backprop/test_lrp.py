@@ -124,6 +124,9 @@ def test_only_rules_may_be_rules() -> None:
     model[0].rule = "epsilon"
     with pytest.raises(TypeError, match=r"\.rule of module '0'"):
         LRP(model)
+    model[0].rule = EpsilonRule  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="the class EpsilonRule: make one of it"):
+        LRP(model)
     with pytest.raises(InputError, match="composite"):
         LRP(nn.Linear(2, 2), composite="odd")
     with pytest.raises(InputError, match="alpha"):
