@@ -75,7 +75,8 @@ def by_hand(model: Net, deconvolution: bool) -> Tensor:
 
 @pytest.mark.parametrize(
     "how",
-    ["module", "module in place", "function", "function in place", "method", "method in place", "clamp", "clamp by a tensor", "maximum", "max", "threshold", "twice",
+    ["module", "module in place", "function", "function in place", "method", "method in place", "clamp",
+     "clamp by a tensor", "maximum", "max", "threshold", "twice",
      "made on the way"],
 )  # fmt: skip
 def test_every_way_to_call_relu(how: str) -> None:
