@@ -16,6 +16,7 @@ from captum._engine.score import Score
 from captum._engine.sweep import Plan, Sweep, parameter_count, ran_out_of_memory, release_memory
 from captum.attr.games.features import Features
 from captum.attr.games.fills import Ready
+from captum.attr.games.mixing import alike, most_telling, rounding
 from captum.attr.games.patches import patched
 from captum.errors import InputError, OutputError
 
@@ -157,6 +158,7 @@ class Game:
         self._device = variable.values[0].device
         self._repeats = Rows(self.batch)
         self._started = False
+        self._opening = torch.zeros((0, 0), device="cpu")
         self._plan: _Batches | None = None
         self._inference = True
 
@@ -211,7 +213,8 @@ class Game:
             self.form = "once"
             if self._explicit and out.dim() == 0:
                 raise self._does_not_grow(2, tuple(out.shape))
-        return self._flat(out, 1)
+        self._opening = self._flat(out, 1)
+        return self._opening
 
     def _alone(self, variants: Tensor, first: int) -> Tensor:
         out = self._evaluate(variants, first)
@@ -227,7 +230,8 @@ class Game:
         """Evaluate some coalitions together and see whether the output grows with them."""
         count = min(len(variants), max(2, self._planned().size(len(variants) * self.batch) // self.batch))
         try:
-            out = self._evaluate(variants[:count], first)
+            tensors, repeats = self.filled(variants[:count], first)
+            out = self._output(tensors, repeats)
         except Exception as fault:
             if ran_out_of_memory(fault):
                 return self._smaller(variants, first, count, fault)
@@ -238,14 +242,28 @@ class Game:
             return self._one_by_one(variants[:1], first)
         rows = self.shape[0]
         if tuple(out.shape) == (count * rows, *self.shape[1:]):
-            self.form = "rows" if rows == self.batch and not self.fill.whole else "batches"
-            self._plan = None
-            return self._flat(out, count)
-        if self._explicit:
+            scores = _wide(out).reshape(count, -1)
+            if self._explicit or not self._mixes(tensors, scores):
+                self.form = "rows" if rows == self.batch and not self.fill.whole else "batches"
+                self._plan = None
+                return self._flat(out, count)
+        elif self._explicit:
             raise self._does_not_grow(count, tuple(out.shape))
-        # a result per batch, or one that grows along other dims, as of models with time first
+        # a result per batch, one that grows along other dims, as of models with time first, or rows that mix
         self.form = "once"
         return self._one_by_one(variants[:1], first)
+
+    def _mixes(self, tensors: Tensors, scores: Tensor) -> bool:
+        """Whether rows influence each other: alone, a coalition gets another score, and gets it again."""
+        if scores.is_meta:
+            return False
+        which = most_telling(scores, self._opening)
+        own = tuple(t[which * self.batch : (which + 1) * self.batch] for t in tensors)
+        tolerance = rounding(scores, self.dtype, self.variable.modules)
+        alone = _wide(self._output(own, Rows(self.batch))).reshape(1, -1)
+        if alike(alone, scores[which : which + 1], tolerance):
+            return False
+        return alike(alone, _wide(self._output(own, Rows(self.batch))).reshape(1, -1), tolerance)
 
     def _smaller(self, variants: Tensor, first: int, count: int, fault: BaseException) -> Tensor:
         """Memory ran out while probing: probe with two, or take it that rows can be scored apart."""

@@ -1,0 +1,97 @@
+"""Models whose rows influence each other: each coalition goes alone, without being told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum import attr
+from tests.subjects import drawn
+
+WEIGHTS = torch.arange(1.0, 7.0, dtype=torch.float64)
+X = drawn(3, 6, seed=3, dtype=torch.float64) + 2
+
+
+def standardised(x: Tensor) -> Tensor:
+    return ((x - x.mean()) / x.std()) @ WEIGHTS
+
+
+def scaled(x: Tensor) -> Tensor:
+    return (x / x.max()) @ WEIGHTS
+
+
+def compared(x: Tensor) -> Tensor:
+    return torch.softmax(x @ WEIGHTS / 10, 0)
+
+
+MIXING: dict[str, Callable[[Tensor], Tensor]] = {"std": standardised, "max": scaled, "softmax": compared}
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("name", MIXING)
+def test_rows_that_mix_are_scored_as_the_caller_passes_them(name: str, rows: int) -> None:
+    model, x = MIXING[name], X[:rows]
+    if name == "softmax" and rows == 1:
+        return  # constant
+    if name != "max":  # a maximum moves with one coalition of seven, which need not be the one that is looked at
+        gone = [torch.where(torch.arange(6) == i, 0.0, x) for i in range(6)]
+        want = torch.stack([model(x) - model(z) for z in gone], 1)
+        torch.testing.assert_close(attr.FeatureAblation(model).attribute(x), want)
+    for method in (attr.ShapleyValues(model), attr.ShapleyValueSampling(model), attr.KernelShap(model)):
+        found = method.attribute(x, baselines=X[:1] / 2 + 0.1)
+        change = model(x) - model((X[:1] / 2 + 0.1).expand_as(x))
+        torch.testing.assert_close(found.sum(1), change)
+
+
+def test_a_layer_whose_rows_mix() -> None:
+    layer = nn.Identity()
+    found = attr.LayerFeatureAblation(lambda x: standardised(layer(x)), layer).attribute(X)
+    torch.testing.assert_close(found, attr.FeatureAblation(standardised).attribute(X))
+
+
+class Counted:
+    """A model that counts its calls."""
+
+    def __init__(self, model: Callable[[Tensor], Tensor]) -> None:
+        self.model = model
+        self.calls = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.model(x)
+
+
+def drop(x: Tensor) -> Tensor:
+    return nn.functional.dropout(x, 0.5) @ WEIGHTS
+
+
+def coarse(x: Tensor) -> Tensor:
+    """Rounds otherwise for other numbers of rows, as kernels do."""
+    scores = (x @ WEIGHTS).float()
+    return scores * (1 + 1e-6 * len(x) % 3)
+
+
+def half(x: Tensor) -> Tensor:
+    scores = (x @ WEIGHTS).bfloat16()
+    return scores * (1 + 0.008 * (len(x) > 3))
+
+
+def spoiled(x: Tensor) -> Tensor:
+    return torch.where(x[:, 0] == 0, torch.nan, x @ WEIGHTS)
+
+
+@pytest.mark.parametrize("model", [drop, coarse, half, spoiled])
+def test_chance_rounding_and_missing_numbers_are_no_mixing(model: Callable[[Tensor], Tensor]) -> None:
+    counted = Counted(model)
+    torch.manual_seed(0)
+    attr.ShapleyValues(counted).attribute(X)
+    assert counted.calls <= 7  # 64 coalitions in a chunk or two
+
+
+def test_what_the_user_packs_is_packed() -> None:
+    counted = Counted(standardised)
+    attr.FeatureAblation(counted).attribute(X, perturbations_per_eval=4)
+    assert counted.calls == 3
