@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum._engine.calls import Call
+from captum._engine.calls import Call, replace_tensors
 from captum.attr.backprop.rescale_norms import channels_of
 
+_POOLS = ("max_pool", "avg_pool", "adaptive_max_pool", "adaptive_avg_pool")
 Apply = Callable[[Tensor, Any, Any], Tensor]
 
 
@@ -69,6 +70,25 @@ def as_affine(call: Call) -> Affine | None:
         weight = call.args[1 if first else 0].detach()
         return Affine(_product(first), weight, None)
     return None
+
+
+def pooling(call: Call) -> Affine | None:
+    """The form of a pooling call, which has no parameters; None for other calls, and where indices are wanted."""
+    if not call.name.startswith(_POOLS) or len(call.active) != 1 or _gives_indices(call):
+        return None
+    x = call.active[0]
+    frozen = x.detach()
+    args, kwargs = (
+        replace_tensors(values, lambda t: frozen if t is x else t.detach()) for values in (call.args, call.kwargs)
+    )
+    evaluate = call.evaluator(args, kwargs)
+    return Affine(lambda t, _w, _b: evaluate(lambda q: t if q is frozen else q), None, None)
+
+
+def _gives_indices(call: Call) -> bool:
+    position = 2 if call.name.startswith("adaptive") else 6
+    wanted = "max_pool" in call.name and call.argument(position, "return_indices", False)
+    return bool(wanted) or "with_indices" in getattr(call.function, "__name__", "")
 
 
 def _product(first: bool) -> Apply:

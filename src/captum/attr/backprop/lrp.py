@@ -137,6 +137,13 @@ class LRP(GradientAttribution):
                 function, mode, (points, None), function.everyone(), layers=layers, seeds=lambda scores: scores
             )
         _warn_of_cancelling(done)
+        unused = flow.unused()
+        if unused:
+            message = (
+                f"The rule of module {unused[0]!r} was not used, since it calls no operator with parameters, nor pools: "
+                "set it on the modules that do, or pass a composite."
+            )
+            warnings.warn(message, CaptumWarning, stacklevel=4)
         return done
 
     @log_usage()

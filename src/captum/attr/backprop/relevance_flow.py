@@ -13,10 +13,10 @@ from captum._engine.calls import MARK, Call, Mark, reduce_to, route, route_in_pl
 from captum._engine.module_stack import ModuleStack
 from captum._engine.operators import Kind
 from captum._engine.rules import Table
-from captum.attr.backprop.affine import Affine, as_affine
+from captum.attr.backprop.affine import Affine, as_affine, pooling
 from captum.attr.backprop.composites import Composite, Site
 from captum.attr.backprop.relevance_products import Pull, adds_up, attention, summand, transposed
-from captum.attr.backprop.relevance_rules import EpsilonRule, PropagationRule, propagated, stabilised
+from captum.attr.backprop.relevance_rules import EpsilonRule, PassRule, PropagationRule, propagated, stabilised
 from captum.attr.backprop.relevance_softmax import (
     logits_of,
     note_exponent,
@@ -45,6 +45,8 @@ class RelevanceFlow:
         self.composite = composite
         self.stack = ModuleStack(model, self._pass_module if composite.passes else None)
         self.report = report
+        self.model = model
+        self.asked: set[int] = set()
 
     def table(self) -> Table:
         """Rules by operator and kind."""
@@ -53,7 +55,7 @@ class RelevanceFlow:
             Kind.LINEAR: self._linear,
             Kind.BILINEAR: self._bilinear,
             Kind.ELEMENTWISE: self._elementwise,
-            Kind.EXTREME: self._structural,
+            Kind.EXTREME: self._extreme,
         }
         passing = ("layer_norm", "rms_norm", "group_norm", "instance_norm", "dropout", "log_softmax", "neg", "positive")
         names = dict.fromkeys((*passing, "dropout1d", "dropout2d", "dropout3d", "feature_dropout"), self._pass)
@@ -233,60 +235,81 @@ class RelevanceFlow:
         if not call.active:
             return call.native()
         affine = as_affine(call)
-        if affine is None:
-            return self._shared(call, None, EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9)))
-        return self._affine(call, affine)
+        if affine is not None:
+            return self._affine(call, affine)
+        pool = pooling(call)
+        own = None if pool is None else self._own()
+        if pool is not None and own is not None:
+            return self._ruled(call, pool, own)
+        return self._shared(call, None, EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9)))
 
-    def _rule(self, call: Call) -> PropagationRule:
-        """The rule of the module that is running, else that of the composite."""
-        own = getattr(self.stack.current, "rule", None)
+    def _own(self) -> PropagationRule | None:
+        """The rule that the running module carries."""
+        module = self.stack.current
+        found: object = getattr(module, "rule", None)
+        if not isinstance(found, PropagationRule):
+            return None
+        self.asked.add(id(module))
+        return found
+
+    def unused(self) -> list[str]:
+        """Paths of modules whose rules no operator asked for, but for those that hand relevance on as activations do."""
+        named = ((name, m, getattr(m, "rule", None)) for name, m in self.model.named_modules())
+        return [
+            name
+            for name, module, rule in named
+            if isinstance(rule, PropagationRule)
+            and not isinstance(rule, (EpsilonRule, PassRule))
+            and id(module) not in self.asked
+        ]
+
+    def _affine(self, call: Call, affine: Affine) -> Any:
         site = Site(call.name, self.stack.current, self.stack.path(), _depth(call))
-        rule = own if isinstance(own, PropagationRule) else self.composite.rule(site)
+        rule = self._own() or self.composite.rule(site)
         if self.report is not None:
             kind = "" if site.module is None else f" ({type(site.module).__name__})"
             self.report(f"{site.operator} in {site.path or 'the model'}{kind}: {rule!r}")
-        return rule
-
-    def _affine(self, call: Call, affine: Affine) -> Any:
-        rule = self._rule(call)
-        depth = _depth(call) + 1
+        depth = site.depth + 1
         x = call.active[0]
-        if type(rule) is EpsilonRule:
-            out = self._shared(call, None, rule)
-        else:
-            saved = call.mode.save(x)
-            value = call.evaluate(detached)
-            out = call.settle(route(lambda r: (propagated(rule, saved.tensor, affine, r),), value, x))
-            if not call.mutates:
-                _note(call, out, source=(affine, x, saved, rule))
+        saved = None if type(rule) is EpsilonRule or call.mutates else call.mode.save(x)
+        out = self._ruled(call, affine, rule)
+        if saved is not None:
+            _note(call, out, source=(affine, x, saved, rule))
         _note(call, out, depth=depth)
         return out
+
+    def _ruled(self, call: Call, affine: Affine, rule: PropagationRule) -> Any:
+        """One rule for one operator."""
+        if type(rule) is EpsilonRule:
+            return self._shared(call, None, rule)
+        x = call.active[0]
+        saved, depth = call.mode.save(x), _depth(call)
+        out = call.settle(route(lambda r: (propagated(rule, saved.tensor, affine, r),), call.evaluate(detached), x))
+        _note(call, out, depth=depth)
+        return out
+
+    def _extreme(self, call: Call) -> Any:
+        """The largest or smallest take all, unless a pooling module carries a rule."""
+        affine = pooling(call)
+        own = None if affine is None else self._own()
+        return self._structural(call) if affine is None or own is None else self._ruled(call, affine, own)
 
     def _batch_norm(self, call: Call) -> Any:
         """Merged into the affine operator before it, if that has a rule for which this matters; else affine itself."""
         affine = as_affine(call)
         if affine is None or affine.weight is None or affine.bias is None:
             return self._pass(call)
+        own = self._own()
+        if own is not None:
+            return self._ruled(call, affine, own)
         mark = call.mode.marks.get(call.active[0], call.mode)
         source: Any = None if mark is None else mark.notes.get("source")
         if source is None or source[0].scaled is None:
-            return self._affine_of_norm(call, affine)
+            return self._shared(call, None, EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9)))
         merged = source[0].scaled(affine.weight, affine.bias)
         _, x, saved, rule = source
         out = call.settle(route(lambda r: (propagated(rule, saved.tensor, merged, r),), call.evaluate(detached), x))
         _note(call, out, depth=_depth(call))
-        return out
-
-    def _affine_of_norm(self, call: Call, affine: Affine) -> Any:
-        own = getattr(self.stack.current, "rule", None)
-        depth = _depth(call)
-        if isinstance(own, PropagationRule) and type(own) is not EpsilonRule:
-            x = call.active[0]
-            saved = call.mode.save(x)
-            out = call.settle(route(lambda r: (propagated(own, saved.tensor, affine, r),), call.evaluate(detached), x))
-        else:
-            out = self._shared(call, None, EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9)))
-        _note(call, out, depth=depth)
         return out
 
     def _shared(self, call: Call, parts: list[float] | None, rule: PropagationRule) -> Any:
