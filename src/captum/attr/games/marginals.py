@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum.attr.games.exact import Hierarchy
-from captum.attr.games.play import Estimate, Estimator, block_rows, everyone, nobody
+from captum.attr.games.play import BLOCK_ENTRIES, Estimate, Estimator, block_rows, everyone, nobody
 from captum.attr.games.stopping import Stopping, small_sample
 
 #: Draws ``count`` orders of the players, LongTensor ``(count, M)``.
@@ -187,7 +187,10 @@ def random_orders(players: int, draw: DrawOrders, stopping: Stopping, antithetic
     planned = _planned(stopping, players, repeats)
     goal = planned if stopping.samples is not None else min(planned, 16)
     while moments.count < goal:
-        orders = draw(min(per_round, goal - moments.count))
+        count = min(per_round, goal - moments.count, _affordable(stopping, walk, repeats))
+        if not count and moments.count:
+            break
+        orders = draw(max(1, count))
         if antithetic:
             orders = torch.stack([orders, orders.flip(1)], 1).reshape(-1, players)
         marginal = yield from walk.contributions(orders)
@@ -196,6 +199,13 @@ def random_orders(players: int, draw: DrawOrders, stopping: Stopping, antithetic
         if moments.count >= goal and not enough:
             goal = min(planned, 2 * goal)
     return Estimate(moments.mean, moments.error(), walk.evaluations)
+
+
+def _affordable(stopping: Stopping, walk: _Walk, repeats: int) -> int:
+    """How many samples the evaluations that are left allow, with the two ends scored once more."""
+    if stopping.evaluations is None:
+        return BLOCK_ENTRIES
+    return max(0, stopping.evaluations - walk.evaluations - 2) // ((walk.players - 1) * repeats)
 
 
 def _planned(stopping: Stopping, players: int, repeats: int) -> int:
