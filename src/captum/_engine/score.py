@@ -22,6 +22,12 @@ Forward = Callable[..., Any]
 _ROWS = "captum called the model with "
 
 
+def _is_of_shapes(fault: Exception) -> bool:
+    """Whether it may be what a model raises at shapes that it does not take."""
+    kinds = (RuntimeError, AssertionError, ValueError, IndexError)
+    return isinstance(fault, kinds) and not isinstance(fault, (CaptumError, torch.OutOfMemoryError))
+
+
 def tell_rows(fault: Exception, rows: int, batch: int) -> None:
     """Note on a model's own error that the model was called with another number of rows than the inputs have.
 
@@ -30,7 +36,7 @@ def tell_rows(fault: Exception, rows: int, batch: int) -> None:
         rows: how many rows it was called with.
         batch: how many the user's inputs have.
     """
-    if rows == batch or isinstance(fault, (CaptumError, torch.OutOfMemoryError, MemoryError)):
+    if rows == batch or not _is_of_shapes(fault):
         return
     said: list[str] = getattr(fault, "__notes__", [])
     fault.__notes__ = [note for note in said if not note.startswith(_ROWS)]
@@ -128,7 +134,17 @@ class Score:
             return self.forward(*args, *constants, **keywords)
         except Exception as fault:
             tell_rows(fault, rows.count, self.batch)
+            self._tell_constants(fault)
             raise
+
+    def _tell_constants(self, fault: Exception) -> None:
+        """Note which constants were not repeated with the rows."""
+        shapes = [tuple(c.shape) for c in self.constants if isinstance(c, Tensor) and c.dim() and len(c) != self.batch]
+        if shapes and _is_of_shapes(fault):
+            fault.add_note(
+                f"captum repeats constants in additional_forward_args with the rows only when their dim 0 is "
+                f"{self.batch}, the batch; it passed on as it is a tensor of shape {shapes[0]}."
+            )
 
     def select(self, output: Any, rows: Rows) -> Tensor:
         """The target's part of a model output; may leave more than one number per row."""

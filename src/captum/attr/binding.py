@@ -87,7 +87,7 @@ def bind(call: Call, question: Question, method: object) -> Bound:
     for name in row.needs:
         if name in accepted and name not in passed:
             _missing(row, name)
-    _refuse_unknown(passed, accepted, row)
+    _refuse_unknown(passed, accepted, row, tunnelled=bool(call.noise_tunnel))
     if call.noise_tunnel:
         built, extra = _tunnel(call, built, accepted)
         passed.update(extra)
@@ -200,7 +200,8 @@ def _module(model: Model, layer: object) -> object:
     if layer in known:
         return known[layer]
     close = difflib.get_close_matches(layer, list(known), n=3, cutoff=0.4) or [name for name in known if name][:8]
-    message = f"the model has no layer {layer[:80]!r}: expected a name such as {', '.join(map(repr, close))}"
+    hint = f"expected a name such as {', '.join(map(repr, close))}" if close else "it has no modules inside"
+    message = f"the model has no layer {layer[:80]!r}: {hint}"
     raise LayerError(message)
 
 
@@ -258,12 +259,14 @@ def _parameters(method: object) -> list[str]:
     return [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD][1:]
 
 
-def _refuse_unknown(passed: Iterable[str], accepted: Sequence[str], row: Method) -> None:
+def _refuse_unknown(passed: Iterable[str], accepted: Sequence[str], row: Method, *, tunnelled: bool = False) -> None:
     for name in passed:
         if name not in accepted:
             known = [_QUADRATURE if one == _OWN_NAME else one for one in accepted]
             close = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
             hint = f"did you mean {' or '.join(close)}?" if close else f"it takes {', '.join(known)}"
+            if tunnelled and name in _parameters(load_class(_TUNNEL)):
+                hint = f"those of NoiseTunnel go into noise_tunnel={{'nt_type': …, {name!r}: …}}"
             message = f"method {row.name!r} has no argument {name[:80]!r}: {hint}"
             raise InputError(message)
 

@@ -43,7 +43,8 @@ def find_method(name: str) -> Method:
         if plain in (_plain(row.name), _plain(row.class_name), _plain(row.title)):
             return row
     plains = {_plain(row.name): row.name for row in METHODS.values()}
-    close = [plains[match] for match in difflib.get_close_matches(plain, plains, n=3, cutoff=0.5)]
+    initials = [row.name for row in METHODS.values() if plain == "".join(word[0] for word in row.name.split("_"))]
+    close = initials or [plains[match] for match in difflib.get_close_matches(plain, plains, n=3, cutoff=0.5)]
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"choose one of {', '.join(METHODS)}"
     message = f"there is no attribution method {name[:80]!r}: {hint}"
     raise InputError(message)

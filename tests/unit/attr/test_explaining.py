@@ -361,3 +361,13 @@ def test_steps_that_were_chosen_are_told() -> None:
     assert isinstance(used, int)
     assert used >= 1
     assert "n_steps_used" not in explain(torch.nn.Linear(3, 1).eval(), torch.rand(2, 3), n_steps=4).arguments
+
+
+def test_what_belongs_to_the_noise_is_said_so() -> None:
+    model, x = torch.nn.Linear(3, 1).eval(), torch.rand(2, 3)
+    with pytest.raises(InputError, match=r"'seed': those of NoiseTunnel go into noise_tunnel=\{'nt_type': …, 'seed'"):
+        explain(model, x, "saliency", noise_tunnel=True, seed=1)
+    with pytest.raises(InputError, match="did you mean 'integrated_gradients'"):
+        explain(model, x, "ig")
+    with pytest.raises(LayerError, match="no layer 'body': it has no modules inside"):
+        explain(model, x, "layer_activation", layer="body")

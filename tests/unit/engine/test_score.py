@@ -63,3 +63,22 @@ def test_errors_of_the_users_own_batch_have_no_note() -> None:
     with pytest.raises(ValueError, match=r"^$") as raised:
         attr.Saliency(broken).attribute(torch.rand(3, 4))
     assert not getattr(raised.value, "__notes__", [])
+
+
+def test_constants_that_do_not_follow_the_rows_are_told() -> None:
+    def scaled(x: Tensor, weights: Tensor) -> Tensor:
+        return (x * weights).sum(1)
+
+    with pytest.raises(RuntimeError, match="size of tensor") as raised:
+        attr.IntegratedGradients(scaled).attribute(torch.rand(2, 4), additional_forward_args=torch.rand(3, 4))
+    assert "its dim 0 is" not in str(raised.value)
+    assert raised.value.__notes__[-1].endswith("dim 0 is 2, the batch; it passed on as it is a tensor of shape (3, 4).")
+
+
+def test_a_call_of_the_wrong_form_is_not_about_shapes() -> None:
+    def scaled(x: Tensor, weights: Tensor) -> Tensor:
+        return (x * weights).sum(1)
+
+    with pytest.raises(TypeError, match="weights") as raised:
+        attr.IntegratedGradients(scaled).attribute(torch.rand(2, 4))
+    assert not getattr(raised.value, "__notes__", [])
