@@ -140,7 +140,7 @@ class LRP(GradientAttribution):
         unused = flow.unused()
         if unused:
             message = (
-                f"The rule of module {unused[0]!r} was not used, since it calls no operator with parameters, nor pools: "
+                f"The rule of module {unused[0]!r} was not used: it calls no operator with parameters, nor pools; "
                 "set it on the modules that do, or pass a composite."
             )
             warnings.warn(message, CaptumWarning, stacklevel=4)
