@@ -253,7 +253,7 @@ class RelevanceFlow:
         return found
 
     def unused(self) -> list[str]:
-        """Paths of modules whose rules no operator asked for, but for those that pass relevance on as activations do."""
+        """Paths of modules whose rules no operator asked for, other than rules that do as activations do."""
         named = ((name, m, getattr(m, "rule", None)) for name, m in self.model.named_modules())
         return [
             name
