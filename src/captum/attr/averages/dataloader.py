@@ -16,9 +16,9 @@ from captum.attr.averages.drivers import SUPPORTED_METHODS, Options, check_metho
 from captum.attr.base import Attribution, PerturbationAttribution
 from captum.attr.games.exact import Hierarchy
 from captum.attr.games.features import Features, Groups
-from captum.attr.games.fills import ConstantReady, Fill, Permuted, Ready
+from captum.attr.games.fills import ConstantReady, Fill, Permuted, Ready, permutation
 from captum.attr.games.lime import Lime
-from captum.attr.games.permutation import FeaturePermutation, PermutedByFunction, permute_rows, permuted_features
+from captum.attr.games.permutation import FeaturePermutation, PermutedByFunction, moved_features, permute_rows
 from captum.attr.games.play import everyone, play
 from captum.attr.games.setting import check_per_eval, result_dtype
 from captum.attr.games.similarity import finite
@@ -30,8 +30,8 @@ __all__ = ["SUPPORTED_METHODS", "DataLoaderAttribution", "InputRole"]
 
 Tensors = tuple[Tensor, ...]
 Reduce = Callable[[Any, Any, tuple[Any, ...]], Any]
-#: What absent features become in the batch of that number.
-BatchFill = Callable[[Tensors, int], Ready]
+#: What absent features become in the batch of that number, for some coalitions.
+BatchFill = Callable[[Tensors, int, Tensor], Ready]
 
 
 def concatenate(accum: list[Any] | None, output: Any, _inputs: tuple[Any, ...]) -> list[Any]:
@@ -53,7 +53,7 @@ class _LoaderGame:
     ) -> None:
         self.dtype = torch.get_default_dtype()
         self.advance: Callable[[float], object] = lambda _: None
-        self.fill: BatchFill = lambda tensors, _: ConstantReady(tensors)
+        self.fill: BatchFill = lambda tensors, _, __: ConstantReady(tensors)
         self.draws = 1
         self.features: Features | None = None
         self.measured = False
@@ -123,7 +123,8 @@ class _LoaderGame:
         if self.features is None or bool(coalitions.all()):
             return [tensors] * len(coalitions)
         keeps = self.features.keep(coalitions[:, None].to(tensors[0].device), None)
-        return zip(*(t.unbind() for t in self.fill(tensors, place).replace(tensors, keeps, None, draws)), strict=True)
+        fill = self.fill(tensors, place, coalitions)
+        return zip(*(t.unbind() for t in fill.replace(tensors, keeps, None, draws)), strict=True)
 
     def _metric(self, total: Any) -> Tensor:
         if self._reduce is concatenate and isinstance(total, list):
@@ -270,42 +271,57 @@ class DataLoaderAttribution(Attribution):
             return _permuting(features, method, source), 1
         if isinstance(baselines, Permuted):
             seeds = _Seeds(baselines.generator or source)
-            return lambda tensors, place: Permuted(seeds.of(place)).ready(_as_inputs(tensors, samples.names)), 1
+            return lambda tensors, place, _: Permuted(seeds.of(place)).ready(_as_inputs(tensors, samples.names)), 1
         if isinstance(baselines, Fill):
             draws = baselines.ready(samples).draws
-            return lambda tensors, _: baselines.ready(_as_inputs(tensors, samples.names)), draws
+            return lambda tensors, _, __: baselines.ready(_as_inputs(tensors, samples.names)), draws
         entries = per_element(baselines, samples.names, "baselines")
         fixed = parse_baselines(entries, replace(samples, form="tuple"))
-        return lambda tensors, _: ConstantReady(tuple(b.to(t.device) for b, t in zip(fixed, tensors, strict=True))), 1
+
+        def constant(tensors: Tensors, *_: object) -> Ready:
+            return ConstantReady(tuple(b.to(t.device) for b, t in zip(fixed, tensors, strict=True)))
+
+        return constant, 1
+
+
+#: Between the seeds of two features: odd, so that they all differ.
+_STEP = 0x9E3779B97F4A7C15
 
 
 class _Seeds:
-    """A generator for each batch, the same in every pass over the data: drawn when the batch is met first."""
+    """A generator for each batch, and each of its features, the same in every pass over the data.
+
+    Seeds are drawn when a batch is met first.
+    """
 
     def __init__(self, source: torch.Generator | None) -> None:
         self._source = source
         self._drawn: list[int] = []
 
-    def of(self, place: int) -> torch.Generator:
-        """The generator of the batch of that number."""
+    def of(self, place: int, feature: int = 0) -> torch.Generator:
+        """The generator of the batch of that number, for a feature."""
         while len(self._drawn) <= place:
             device = "cpu" if self._source is None else self._source.device
             self._drawn.append(int(torch.randint(1 << 62, (), generator=self._source, device=device)))
-        return torch.Generator().manual_seed(self._drawn[place])
+        return torch.Generator().manual_seed((self._drawn[place] + feature * _STEP) % (1 << 62))
 
 
 def _permuting(features: Groups, method: FeaturePermutation, source: torch.Generator | None) -> BatchFill:
     """Features take the values of other rows of their batch."""
     if method.perm_func is permute_rows:
         seeds = _Seeds(source)
-        return lambda tensors, place: ConstantReady(
-            permuted_features(features, tensors, len(tensors[0]), seeds.of(place))
-        )
+
+        def permuted(tensors: Tensors, place: int, coalitions: Tensor) -> Ready:
+            rows, absent = len(tensors[0]), (~coalitions).any(0).nonzero()[:, 0].tolist()
+            moves = ((player, permutation(rows, seeds.of(place, player))) for player in absent)
+            return ConstantReady(moved_features(features, tensors, rows, moves))
+
+        return permuted
     if source is not None:
         message = "A perm_func draws its own permutations: pass it the generator, not attribute()."
         raise InputError(message)
     function = method.perm_func
-    return lambda _, __: PermutedByFunction(function)
+    return lambda _, __, ___: PermutedByFunction(function)
 
 
 def _products(given: Tensors, perturbed: Tensors) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -67,13 +67,28 @@ def permuted_features(
     features: Groups, tensors: tuple[Tensor, ...], batch: int, generator: torch.Generator | None
 ) -> tuple[Tensor, ...]:
     """Every feature's values under its own permutation of the rows, the same one in all tensors that it touches."""
+    moves = ((player, permutation(batch, generator)) for player in features.visits())
+    return moved_features(features, tensors, batch, moves)
+
+
+def moved_features(
+    features: Groups, tensors: tuple[Tensor, ...], batch: int, moves: Iterable[tuple[int, Tensor]]
+) -> tuple[Tensor, ...]:
+    """The tensors with the rows of some features in another order; a batch of one row stays as it is.
+
+    Args:
+        features: the features.
+        tensors: the tensors that they are parts of.
+        batch: number of rows.
+        moves: features and the orders of their rows, ``(batch,)`` each.
+    """
     orders = torch.arange(batch, device="cpu").repeat(features.players, 1)
     if batch < 2:
         message = "Expected a batch of at least 2 rows to permute, got 1: its features stay as they are."
-        warnings.warn(message, CaptumWarning, stacklevel=5)
+        warnings.warn(message, CaptumWarning, stacklevel=6)
     else:
-        for player in features.visits():
-            orders[player] = permutation(batch, generator)
+        for player, order in moves:
+            orders[player] = order
     bases: list[Tensor] = []
     for ids, values in zip(features.ids, tensors, strict=True):
         flat = ids.reshape(len(ids), -1)

@@ -85,6 +85,17 @@ def test_rows_keep_their_permutation_in_every_pass(kind: str) -> None:
     torch.testing.assert_close(one, many)
 
 
+def test_each_feature_has_its_own_permutation_in_each_batch() -> None:
+    column = torch.arange(24.0)[:, None].expand(24, 3)
+    over = attr.DataLoaderAttribution(attr.FeaturePermutation(lambda x: x.sum(1)))
+    moved = column - over.attribute(column.split(12), seed=0)[0]
+    assert moved.unique(dim=1).shape == (24, 3)
+    assert not torch.equal(moved[:12], moved[12:] - 12)
+    assert all(
+        part.sort(0).values.equal(column[start : start + 12]) for start, part in ((0, moved[:12]), (12, moved[12:]))
+    )
+
+
 def test_values_under_permuted_rows_add_up() -> None:
     """Of all features' rows permuted as one the sum over the data is as before: so the values of a sum add up to 0."""
     single = DataLoader(TensorDataset(A), batch_size=5)
