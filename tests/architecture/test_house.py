@@ -26,7 +26,13 @@ MIRRORS = {"scaled_dot_product_attention", "multi_head_attention_forward", "bag"
 NAMELESS = {"utils", "util", "common", "core", "helper", "helpers", "misc", "tools", "base_utils"}
 
 # packages of attr/ that know algorithms by name: the front door and the lists of names
-ABOVE_FAMILIES = ("captum.attr", "captum.attr.explaining", "captum.attr.explanation", "captum.attr.registry")
+ABOVE_FAMILIES = (
+    "captum.attr",
+    "captum.attr.composites",
+    "captum.attr.explaining",
+    "captum.attr.explanation",
+    "captum.attr.registry",
+)
 
 HEAVY = ("matplotlib", "tqdm", "sklearn", "scipy", "PIL", "IPython", "pandas", "transformers", "safetensors", "skimage")
 

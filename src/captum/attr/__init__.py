@@ -71,7 +71,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "captum.attr.explanation": ("Explanation",),
 }
 _MODULES = {
-    "composites": "captum.attr.backprop.composites",
+    "composites": "captum.attr.composites",
     "rules": "captum.attr.rules",
     "targets": "captum.attr.targets",
     "visualization": "captum.attr.visualization",

@@ -1,0 +1,60 @@
+"""Which rule of relevance propagation goes where: composites, as tables, and the rules that they are made of.
+
+Example:
+    >>> from captum.attr.composites import EpsilonRule, GammaRule, epsilon_plus
+    >>> table = epsilon_plus().extended(("features.*", GammaRule(0.1)), ("linear", EpsilonRule(1e-4)))
+    >>> len(table.rows)
+    3
+"""
+
+from __future__ import annotations
+
+from captum.attr.backprop.composites import (
+    Alpha1_Beta0_Rule,
+    AlphaBetaRule,
+    Composite,
+    EpsilonRule,
+    FlatRule,
+    GammaRule,
+    GeneralizedGammaRule,
+    IdentityRule,
+    NormRule,
+    PassRule,
+    PropagationRule,
+    Site,
+    WSquareRule,
+    ZBoxRule,
+    ZPlusRule,
+    alpha2_beta1_flat,
+    attn_lrp,
+    cp_lrp,
+    epsilon,
+    epsilon_gamma_box,
+    epsilon_plus,
+    epsilon_plus_flat,
+)
+
+__all__ = [
+    "Alpha1_Beta0_Rule",
+    "AlphaBetaRule",
+    "Composite",
+    "EpsilonRule",
+    "FlatRule",
+    "GammaRule",
+    "GeneralizedGammaRule",
+    "IdentityRule",
+    "NormRule",
+    "PassRule",
+    "PropagationRule",
+    "Site",
+    "WSquareRule",
+    "ZBoxRule",
+    "ZPlusRule",
+    "alpha2_beta1_flat",
+    "attn_lrp",
+    "cp_lrp",
+    "epsilon",
+    "epsilon_gamma_box",
+    "epsilon_plus",
+    "epsilon_plus_flat",
+]
