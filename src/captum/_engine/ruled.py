@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from captum._engine.rows import Rows
 from captum._engine.ruled_inputs import AtRuled
 from captum._engine.rules import RuleMode
 from captum._engine.values import describe
-from captum.errors import InputTypeError, UnknownOperatorError
+from captum.errors import CaptumError, InputTypeError, UnknownOperatorError
 
 Tensors = tuple[Tensor, ...]
 
@@ -96,7 +96,7 @@ def run_forward(
     variables, twins = ends
     mode.begin(variables, None if twins is None else function.of_variables(twins))
     values: Tensors = variables
-    with mode, function.replaced(variables):
+    with _integers_explained(function), mode, function.replaced(variables):
         filled = function.fill(variables, rows)
         with function.finding(mode, filled, twins, inside=layers is not None) as leaves:
             if layers is None:
@@ -111,6 +111,26 @@ def run_forward(
         return run_forward(function, mode, (floats, twins), rows, layers)
     mode.check_seen(scores)
     return scores, values
+
+
+class IntegerInputError(InputTypeError, RuntimeError):
+    """The model does not take the integers that it was given."""
+
+
+@contextlib.contextmanager
+def _integers_explained(function: AtRuled) -> Generator[None]:
+    """Say of an error over dtypes that the inputs are integers which no embedding reads."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not function.pending or isinstance(error, CaptumError) or "dtype" not in str(error):
+            raise
+        kinds = ", ".join(describe(t) for t in function.inputs.tensors if not t.is_floating_point())
+        message = (
+            f"The model does not take the integers that it was given ({kinds}), and no embedding reads them: {error}. "
+            "Pass them in the dtype of the model's weights, as in inputs.float()."
+        )
+        raise IntegerInputError(message) from error
 
 
 def bypassed(scores: Tensor, values: Sequence[Tensor], leaves: Sequence[Tensor]) -> bool:

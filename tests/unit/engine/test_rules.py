@@ -266,6 +266,14 @@ def test_training_mode_warns_of_dropout_inside_of_layers(part: nn.Module, draws:
         method(model).attribute(X)
 
 
+@pytest.mark.parametrize("method", [DeepLift, LRP, GuidedBackprop])
+def test_integers_that_no_embedding_reads_are_named(method) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1))
+    for kind in (RuntimeError, InputError):
+        with pytest.raises(kind, match=r"no embedding reads them: .*inputs\.float\(\)"):
+            method(model).attribute(torch.ones(2, 3, dtype=torch.long))
+
+
 @pytest.mark.parametrize("method", [DeepLift, LRP])
 def test_ways_to_treat_unknown_operators_are_checked(method) -> None:
     with pytest.raises(InputError, match="on_unknown to be 'raise', 'warn' or 'linear', got 'ignore'"):
