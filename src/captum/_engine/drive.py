@@ -27,6 +27,9 @@ Reduce = Literal["sum"] | None
 GradientFunction = Callable[..., tuple[Tensor, ...]]
 
 
+_AT_BASELINES = "captum ran the model at the baselines, by default id 0: pass ids with the special tokens it needs."
+    "captum ran the model at the baselines, by default id 0: pass ids with the special tokens that it needs."
+)
 _CLOSURE = (
     "A forward function without parameters is a closure over its inputs: it can only be differentiated there, by "
     "inputs that require gradients. Give it the inputs as parameters: lambda x: …"
@@ -306,6 +309,9 @@ class AtInputs(Function):
                 "pass ids of its vocabulary, such as that of the padding token."
             )
             raise BaselineError(message) from fault
+        except (RuntimeError, ValueError) as fault:
+            fault.add_note(_AT_BASELINES)
+            raise
         if [(u.order, u.value.shape) for u in found] != [(u.order, u.value.shape) for u in self.lookups]:
             message = "The model reads other embeddings for the baselines than for the inputs; use a Layer… method."
             raise InputError(message)

@@ -218,3 +218,20 @@ def test_ids_among_broadcast_tensors_are_followed() -> None:
     ids = torch.randint(16, (2, 5))
     want = (table(ids) * places(STEPS)).sum(2).detach()
     torch.testing.assert_close(InputXGradient(score).attribute(ids), want)
+
+
+def test_a_model_that_refuses_the_baselines_is_told_from_one_that_refuses_the_ids() -> None:
+    table = nn.Embedding(16, 3)
+
+    def score(ids: Tensor) -> Tensor:
+        if not bool((ids == 2).any()):
+            message = "no end of text"
+            raise ValueError(message)
+        return torch.tanh(table(ids)).sum((1, 2))
+
+    ids = torch.tensor([[5, 6, 2]])
+    with pytest.raises(ValueError, match="no end of text") as raised:
+        IntegratedGradients(score).attribute(ids)
+    assert "at the baselines" in raised.value.__notes__[0]
+    kept = IntegratedGradients(score).attribute(ids, torch.tensor([[1, 1, 2]]))
+    assert float(kept[0, 2]) == 0.0
