@@ -28,8 +28,6 @@ GradientFunction = Callable[..., tuple[Tensor, ...]]
 
 
 _AT_BASELINES = "captum ran the model at the baselines, by default id 0: pass ids with the special tokens it needs."
-    "captum ran the model at the baselines, by default id 0: pass ids with the special tokens that it needs."
-)
 _CLOSURE = (
     "A forward function without parameters is a closure over its inputs: it can only be differentiated there, by "
     "inputs that require gradients. Give it the inputs as parameters: lambda x: …"
