@@ -243,7 +243,7 @@ class Game:
         rows = self.shape[0]
         if tuple(out.shape) == (count * rows, *self.shape[1:]):
             scores = _wide(out).reshape(count, -1)
-            if self._explicit or not self._mixes(tensors, scores):
+            if self._explicit or not self._mixes(variants, first, tensors, scores):
                 self.form = "rows" if rows == self.batch and not self.fill.whole else "batches"
                 self._plan = None
                 return self._flat(out, count)
@@ -253,17 +253,28 @@ class Game:
         self.form = "once"
         return self._one_by_one(variants[:1], first)
 
-    def _mixes(self, tensors: Tensors, scores: Tensor) -> bool:
-        """Whether rows influence each other: alone, a coalition gets another score, and gets it again."""
+    def _mixes(self, variants: Tensor, first: int, tensors: Tensors, scores: Tensor) -> bool:
+        """Whether rows influence each other: alone, a coalition gets another score, and gets it again.
+
+        Args:
+            variants: the coalitions; the first ones were scored together.
+            first: number of coalitions before them.
+            tensors: what the model was run with; code that writes into its inputs has changed it.
+            scores: the scores.
+        """
         if scores.is_meta:
             return False
         which = most_telling(scores, self._opening)
         own = tuple(t[which * self.batch : (which + 1) * self.batch] for t in tensors)
-        tolerance = rounding(scores, self.dtype, self.variable.modules)
-        alone = _wide(self._output(own, Rows(self.batch))).reshape(1, -1)
-        if alike(alone, scores[which : which + 1], tolerance):
+        together, tolerance = scores[which : which + 1], rounding(scores, self.dtype, self.variable.modules)
+        one = _wide(self._output(own, Rows(self.batch))).reshape(1, -1)
+        if alike(one, together, tolerance):
             return False
-        return alike(alone, _wide(self._output(own, Rows(self.batch))).reshape(1, -1), tolerance)
+        two = _wide(self._output(own, Rows(self.batch))).reshape(1, -1)
+        if not alike(one, two, tolerance):
+            return False
+        fresh = _wide(self._evaluate(variants[which : which + 1], first + which)).reshape(1, -1)
+        return not alike(fresh, together, tolerance)
 
     def _smaller(self, variants: Tensor, first: int, count: int, fault: BaseException) -> Tensor:
         """Memory ran out while probing: probe with two, or take it that rows can be scored apart."""

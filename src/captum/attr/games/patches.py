@@ -33,8 +33,11 @@ def patched(
     if not features.shared or not alike:
         return None
     absent = ~members.numpy()
-    if np.count_nonzero(absent) > FEW * absent.size:
+    changes = np.count_nonzero(absent)
+    if changes > FEW * absent.size:
         return None
+    if not changes:
+        return tuple(_copies(value, len(members)) for value in values)
     pairs = np.flatnonzero(absent)
     variant, player = torch.from_numpy(pairs // absent.shape[1]), torch.from_numpy(pairs % absent.shape[1])
     return tuple(
@@ -43,10 +46,15 @@ def patched(
     )
 
 
+def _copies(value: Tensor, count: int) -> Tensor:
+    """``(count, B, *)``."""
+    return value.detach().expand(count, *value.shape).clone(memory_format=torch.contiguous_format)
+
+
 def _written(value: Tensor, base: Tensor, count: int, places: tuple[Tensor, Tensor]) -> Tensor:
     """``count`` copies of ``value`` ``(B, *)`` with elements of the base at the places ``(variant, element)``."""
     width = math.prod(value.shape[1:])
-    out = value.detach().expand(count, *value.shape).clone(memory_format=torch.contiguous_format)
+    out = _copies(value, count)
     variant, element = (p.to(value.device) for p in places)
     flat = base.expand(len(base), *value.shape[1:]).reshape(len(base), width)
     out.view(count, len(value), width)[variant, :, element] = flat[:, element].T

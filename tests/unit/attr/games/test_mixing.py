@@ -95,3 +95,16 @@ def test_what_the_user_packs_is_packed() -> None:
     counted = Counted(standardised)
     attr.FeatureAblation(counted).attribute(X, perturbations_per_eval=4)
     assert counted.calls == 3
+
+
+def test_code_that_writes_into_its_inputs_does_not_look_like_mixing() -> None:
+    calls: list[int] = []
+
+    def scaled(x: Tensor) -> Tensor:
+        calls.append(len(x))
+        return x.div_(255).sum(1)
+
+    x = torch.arange(1.0, 21.0)[None]
+    torch.testing.assert_close(attr.FeatureAblation(scaled).attribute(x), x / 255)
+    assert max(calls) > 1
+    assert len(calls) < 10
