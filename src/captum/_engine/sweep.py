@@ -17,8 +17,8 @@ from captum.errors import InputError
 T = TypeVar("T")
 Order = Literal["variant", "example"]
 
-#: Input elements per chunk that keep a processor busy without leaving its caches (6 images of 224²).
-BUSY_ELEMENTS = 910_000
+#: Input elements per chunk that keep a processor busy without leaving its caches (5 images of 224²).
+BUSY_ELEMENTS = 760_000
 #: Rows × parameters per chunk: a second guess at the work of one row, for inputs that say little (token ids).
 BUSY_WORK = 100_000_000
 #: A chunk shorter than this is dominated by overhead, so that the next one may be larger (seconds).

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from captum._engine.rows import Chunk, Rows, fold
-from captum._engine.sweep import Plan, Sweep, check_limit, ran_out_of_memory
+from captum._engine.sweep import BUSY_ELEMENTS, Plan, Sweep, check_limit, ran_out_of_memory
 from captum.attr import GradientShap, IntegratedGradients, NoiseTunnel, Saliency
 from captum.errors import InputError
 
@@ -97,7 +97,7 @@ def test_limits_that_cannot_be(limit: object) -> None:
 
 
 def test_a_plan_grows_while_chunks_are_short_and_shares_what_is_left() -> None:
-    plan = Plan(None, elements=910_000 // 8, work=1)
+    plan = Plan(None, elements=BUSY_ELEMENTS // 8, work=1)
     assert plan.size(1000) == 8
     assert plan.size(50) == 8
     assert plan.size(9) == 5
