@@ -9,6 +9,7 @@ sampled fit.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -56,19 +57,31 @@ class Fit:
         self._players = pairs.signs.shape[1]
         self._mean = 0.5 * pairs.signs.mean(1, keepdim=True)
         self.design = (0.5 * pairs.signs).sub_(self._mean)
-        rows, players = self.design.shape
-        root = pairs.weights.sqrt()[:, None]
-        scaled = root * self.design
-        if rows < players:
-            inverse = torch.linalg.pinv(scaled @ scaled.T, hermitian=True, rtol=1e-10)
-            self.map = (scaled.T @ inverse).mul_(root.T)
+        self._root = pairs.weights.sqrt()[:, None]
+        self._short = len(self.design) < self._players  # the inverse is of the smaller side
+        if self._short:
+            gram = (self.design @ self.design.T).mul_(self._root).mul_(self._root.T)
         else:
-            inverse = torch.linalg.pinv(scaled.T @ scaled, hermitian=True, rtol=1e-10)
-            self.map = (inverse @ scaled.T).mul_(root.T)
+            scaled = self._root * self.design
+            gram = scaled.T @ scaled
+        self._inverse = torch.linalg.pinv(gram, hermitian=True, rtol=1e-10)
 
     def __call__(self, odd: Tensor, gain: Tensor) -> Tensor:
         """Values ``(M, n)`` for the odd part ``(K, n)`` of a game that gains ``gain`` ``(n,)`` in all."""
-        return gain / self._players + self.map @ (odd - self._mean * gain)
+        return gain / self._players + self._mapped(odd - self._mean * gain)
+
+    def _mapped(self, residual: Tensor) -> Tensor:
+        """The map applied to ``(K, n)``, without the map, which is as large as all coalitions."""
+        if self._short:
+            return self.design.T @ (self._root * (self._inverse @ (self._root * residual)))
+        return self._inverse @ (self.design.T @ (self._root.square() * residual))
+
+    @functools.cached_property
+    def map(self) -> Tensor:
+        """The map itself, ``(M, K)``."""
+        scaled = self._root * self.design
+        product = scaled.T @ self._inverse if self._short else self._inverse @ scaled.T
+        return product.mul_(self._root.T)
 
     def predict(self, values: Tensor) -> Tensor:
         """The odd part ``(K, n)`` of the additive game with these values."""
@@ -127,9 +140,10 @@ def regress(pairs: Pairs, adjusted: bool, with_errors: bool) -> tuple[Tensor, Te
 def _errors(fit: Fit, left_out: Tensor, missed: Tensor) -> Tensor:
     """Standard errors from the residual of each pair when it is left out, for sizes that were not drawn completely."""
     if not bool((missed > 0).any()):
-        return torch.zeros((fit.map.shape[0], left_out.shape[1]), dtype=left_out.dtype)
-    if fit.map.shape[1] <= fit.map.shape[0]:
-        return torch.full((fit.map.shape[0], left_out.shape[1]), torch.inf, dtype=left_out.dtype)
+        return torch.zeros((fit.design.shape[1], left_out.shape[1]), dtype=left_out.dtype)
+    pairs, players = fit.design.shape
+    if pairs <= players:
+        return torch.full((players, left_out.shape[1]), torch.inf, dtype=left_out.dtype)
     return ((fit.map.square() * missed) @ left_out.square()).sqrt()
 
 
