@@ -18,11 +18,12 @@ from captum.attr.backprop.composites import Composite, Site
 from captum.attr.backprop.relevance_products import Pull, adds_up, attention, summand, transposed
 from captum.attr.backprop.relevance_rules import EpsilonRule, PassRule, PropagationRule, propagated, stabilised
 from captum.attr.backprop.relevance_softmax import (
+    Shift,
+    Shifts,
     logits_of,
     note_exponent,
-    note_logits,
+    note_shift,
     note_total,
-    takes_off_the_largest,
     taylor,
     written_out,
 )
@@ -30,6 +31,8 @@ from captum.attr.backprop.slopes import detached, distinct, is_half, widened
 
 _GATES = {"sigmoid", "hardsigmoid"}
 _NORMALISERS = {"rsqrt", "reciprocal"}
+#: Operators with a rule of their own that shifts pass through, or end at.
+_FOLLOWED = ("mul", "div", "exp", "softmax", "log_softmax", "logsumexp")
 
 
 class RelevanceFlow:
@@ -47,6 +50,7 @@ class RelevanceFlow:
         self.report = report
         self.model = model
         self.asked: set[int] = set()
+        self.shifts = Shifts()
 
     def table(self) -> Table:
         """Rules by operator and kind."""
@@ -64,6 +68,8 @@ class RelevanceFlow:
         names |= {"exp": self._exponential, "sum": self._sum}
         if self.composite.softmax == "taylor":
             names["scaled_dot_product_attention"] = self._attention
+        names |= {name: self.shifts.followed(names[name]) for name in _FOLLOWED}
+        kinds |= {kind: self.shifts.followed(kinds[kind]) for kind in (Kind.STRUCTURAL, Kind.ELEMENTWISE)}
         names |= dict.fromkeys(self.composite.stops, self._stop)
         return Table(names, kinds)
 
@@ -147,12 +153,12 @@ class RelevanceFlow:
         return taylor(call, x, logits_of(call, x), call.argument(1, "dim", -1))
 
     def _difference(self, call: Call) -> Any:
-        """Shared in proportion, but for the largest of some logits: it is a shift, and gets nothing."""
-        if not takes_off_the_largest(call):
+        """Shared in proportion, but for the largest of some logits before an exponential: a shift gets nothing."""
+        shift = self.shifts.begin(call)
+        if shift is None:
             return self._linear(call)
-        logits = logits_of(call, call.args[0])
-        out = self._only(call, call.args[0])
-        note_logits(call, logits, out)
+        out = self._shared(call, None, self._stabiliser(), shift)
+        note_shift(call, shift, out)
         return out
 
     def _exponential(self, call: Call) -> Any:
@@ -228,7 +234,7 @@ class RelevanceFlow:
             return call.settle(out) if call.mutates else out
         factors = sum(t is not added for t in active)
         parts = [1.0 if t is added else 1 / factors for t in distinct(active)]
-        return self._shared(call, parts, EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9)))
+        return self._shared(call, parts, self._stabiliser())
 
     def _linear(self, call: Call) -> Any:
         """Ask for the rule of an operator with parameters; sums and means share in proportion to values."""
@@ -241,7 +247,11 @@ class RelevanceFlow:
         own = None if pool is None else self._own()
         if pool is not None and own is not None:
             return self._ruled(call, pool, own)
-        return self._shared(call, None, EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9)))
+        return self._shared(call, None, self._stabiliser())
+
+    def _stabiliser(self) -> EpsilonRule:
+        """ε as the composite has it by default."""
+        return EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9))
 
     def _own(self) -> PropagationRule | None:
         """The rule that the running module carries."""
@@ -305,14 +315,14 @@ class RelevanceFlow:
         mark = call.mode.marks.get(call.active[0], call.mode)
         source: Any = None if mark is None else mark.notes.get("source")
         if source is None or source[0].scaled is None:
-            return self._shared(call, None, EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9)))
+            return self._shared(call, None, self._stabiliser())
         merged = source[0].scaled(affine.weight, affine.bias)
         _, x, saved, rule = source
         out = call.settle(route(lambda r: (propagated(rule, saved.tensor, merged, r),), call.evaluate(detached), x))
         _note(call, out, depth=_depth(call))
         return out
 
-    def _shared(self, call: Call, parts: list[float] | None, rule: PropagationRule) -> Any:
+    def _shared(self, call: Call, parts: list[float] | None, rule: PropagationRule, shift: Shift | None = None) -> Any:
         """R_in = part · x ⊙ Jᵀ(R / z) for every operand that varies, z the output; parts are 1 if None."""
         active = distinct(call.active)
         saved = [call.mode.save(t) for t in active]
@@ -334,7 +344,8 @@ class RelevanceFlow:
                 shares = [r * part for r, part in zip(shares, parts, strict=True)]
             return tuple(r.to(dtype) for r, dtype in zip(shares, dtypes, strict=True))
 
-        out = call.settle(route(pull, value, *active))
+        chosen = pull if shift is None else shift.pull(pull, active, call.args[0])
+        out = call.settle(route(chosen, value, *active))
         _note(call, out, depth=_depth(call))
         return out
 
