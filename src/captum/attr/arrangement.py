@@ -12,27 +12,36 @@ from captum.errors import LayerError
 __all__ = ["Arrange", "arrangement"]
 
 Arrange = Callable[[Tensor], Tensor]
+Modules = Callable[[], Sequence[nn.Module]]
 
 _CHANNELS_FIRST = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d)
 _TOKENS = (nn.LayerNorm, nn.MultiheadAttention, nn.Embedding, nn.Linear, nn.RMSNorm, nn.RNNBase)
 
 
-def arrangement(value: Tensor, layer: nn.Module, modules: list[nn.Module], image: tuple[int, ...] | None) -> Arrange:
+def arrangement(value: Tensor, layer: nn.Module, modules: Modules, image: tuple[int, ...] | None, rows: int) -> Arrange:
     """How to bring a layer's value to ``(B, C, *spatial)``.
+
+    Maps with channels first stay as they are, also where a layer has several for each row, as for the frames of a
+    video. Tokens of windows are no such maps: their places in the image are lost.
 
     Args:
         value: as the layer made it: ``(B, C, *spatial)``, ``(B, h, w, C)`` or tokens ``(B, T, D)``.
         layer: the module that made it.
-        modules: those of the model.
+        modules: gives those of the model; asked only where the layer itself does not tell.
         image: channels, height and width of the input when it is an image.
+        rows: how many rows the model was given, B.
     """
     if value.dim() == 4 and image is not None and _is_channels_last(value.shape[1:], layer, image):
+        _require_whole_rows(value, layer, rows)
         return lambda t: t.permute(0, 3, 1, 2)
+    if value.dim() < 3:
+        _require_whole_rows(value, layer, rows)
     if value.dim() != 3 or _is_channels_first(value, layer, modules):
         return lambda t: t
+    _require_whole_rows(value, layer, rows)
     if image is None:
         return lambda t: t.transpose(1, 2)
-    grids = token_grid(value.shape[1], image, modules)
+    grids = token_grid(value.shape[1], image, modules())
     if len(grids) != 1:
         ways = " or ".join(f"{g.height} × {g.width} after {g.extra} others" for g in grids) or "in no way that is known"
         message = (
@@ -43,6 +52,19 @@ def arrangement(value: Tensor, layer: nn.Module, modules: list[nn.Module], image
         raise LayerError(message)
     extra, height, width = grids[0]
     return lambda t: t[:, extra:].transpose(1, 2).reshape(t.shape[0], t.shape[2], height, width)
+
+
+def _require_whole_rows(value: Tensor, layer: nn.Module, rows: int) -> None:
+    """Require that positions lie in their row of the model's inputs, and not side by side as rows of the layer."""
+    if value.dim() and len(value) in (1, rows):  # a single one is shared by all rows
+        return
+    message = (
+        f"Expected one map for each of {rows} rows of the inputs; the value of {type(layer).__name__} is "
+        f"{tuple(value.shape)}, so dim 0 is not the batch: window attention, for one, has a row for each window. "
+        "Choose a layer whose value is whole, such as the block around this one, or pass reshape_transform, a function "
+        "to (B, C, *spatial)."
+    )
+    raise LayerError(message)
 
 
 def _is_channels_last(sizes: Sequence[int], layer: nn.Module, image: Sequence[int]) -> bool:
@@ -82,11 +104,12 @@ def _feature_counts(module: nn.Module) -> Iterable[int]:
     return module.normalized_shape[-1:] if isinstance(module, (nn.LayerNorm, nn.RMSNorm)) else ()
 
 
-def _is_channels_first(value: Tensor, layer: nn.Module, modules: list[nn.Module]) -> bool:
+def _is_channels_first(value: Tensor, layer: nn.Module, modules: Modules) -> bool:
     """Tell ``(B, C, L)`` from ``(B, T, D)`` by the layer itself, then by what the model is made of."""
-    for group in (list(layer.modules()), modules):
-        channels = any(isinstance(m, _CHANNELS_FIRST) for m in group)
-        tokens = any(isinstance(m, _TOKENS) and not _is_head(m, value) for m in group)
+    for group in (lambda: list(layer.modules()), modules):
+        members = group()
+        channels = any(isinstance(m, _CHANNELS_FIRST) for m in members)
+        tokens = any(isinstance(m, _TOKENS) and not _is_head(m, value) for m in members)
         if channels != tokens:
             return channels
     message = (

@@ -94,7 +94,7 @@ def _has_places(value: Tensor, grad: Tensor, module: nn.Module, subject: Subject
         return False
     image = tuple(int(size) for size in inputs.shape[1:])
     try:
-        maps = arrangement(value, module, list(subject.modules().values()), image)(grad)
+        maps = arrangement(value, module, lambda: list(subject.modules().values()), image, len(inputs))(grad)
     except LayerError:
         return False
     if maps.dim() != 4 or maps.shape[2] > image[1] or maps.shape[3] > image[2]:

@@ -64,7 +64,7 @@ def _of_layer(values: Tensor, explanation: Explanation, subject: Subject) -> Ten
     if layer is None:
         return None
     try:
-        maps = arrangement(values, layer, list(modules.values()), _image(explanation))(values)
+        maps = arrangement(values, layer, lambda: list(modules.values()), _image(explanation), len(values))(values)
     except CaptumError:
         return None
     return maps.sum(1, keepdim=True) if maps.dim() == 4 else None

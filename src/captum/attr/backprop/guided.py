@@ -216,7 +216,7 @@ class GuidedGradCam(GradientAttribution):
             message = f"Grad-CAM needs a layer with one tensor, got {len(values)}."
             raise LayerError(message)
         image = next((tuple(v.shape[1:]) for v in function.values if v.dim() == 4), None)
-        arrange = arrangement(values[0], self.layer, list(self.model.modules()), image)
+        arrange = arrangement(values[0], self.layer, lambda: list(self.model.modules()), image, function.batch)
         value, grad = arrange(values[0].detach()), arrange(grads[0])
         spatial = tuple(range(2, value.dim()))
         weights = grad.mean(spatial, keepdim=True) if spatial else grad

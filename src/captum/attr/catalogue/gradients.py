@@ -57,7 +57,7 @@ GRADIENTS = (
     ),
     Method(
         "layer_grad_cam",
-        "Where a convolutional layer sees evidence for the target, as a coarse map",
+        "Where the layer sees evidence for the target, as a coarse map",
         "captum.attr:LayerGradCam",
         "layer",
         _LAYER,

@@ -76,7 +76,8 @@ class LayerGradCam(LayerAttribution, GradientAttribution):
             Tensor ``(B, 1, *spatial)``, or a tuple for a layer with several tensors.
 
         Raises:
-            LayerError: when the layer is not reached, or its positions cannot be told from its channels.
+            LayerError: when the layer is not reached, its positions cannot be told from its channels, or they lie in
+                dim 0 beside the rows of the inputs, as in window attention.
         """
         if variant not in VARIANTS:
             message = f"Expected as variant one of {', '.join(VARIANTS)}; got {variant!r}."
@@ -87,7 +88,7 @@ class LayerGradCam(LayerAttribution, GradientAttribution):
         image = next((tuple(t.shape[1:]) for t in score.inputs.tensors if t.dim() == 4), None)
         maps: list[Tensor] = []
         for value, grad in zip(values, grads, strict=True):
-            arrange = reshape_transform or arrangement(value, self.layer, score.modules(), image)
+            arrange = reshape_transform or arrangement(value, self.layer, score.modules, image, score.batch)
             placed = arrange(grad)
             if placed.numel() < grad.numel() and not grad.is_meta and not placed.any() and grad.any():
                 warnings.warn(_UNREAD, CaptumWarning, stacklevel=3)
