@@ -55,6 +55,7 @@ class _LoaderGame:
         self.advance: Callable[[float], object] = lambda _: None
         self.fill: BatchFill = lambda tensors, _, __: ConstantReady(tensors)
         self.draws = 1
+        self.begin: Callable[[int], object] = lambda _: None
         self.features: Features | None = None
         self.measured = False
         self.samples: Tensors = ()
@@ -209,7 +210,8 @@ class DataLoaderAttribution(Attribution):
             show_progress: whether to draw a progress bar, of batches.
             return_input_shape: whether values are spread over elements, or returned as a matrix ``(n, M)``.
             n_samples: of sampling methods: orders (ShapleyValueSampling, OwenValues) or coalitions (KernelShap, Lime),
-                or ``"auto"``; None for 25, and for exact Owen values.
+                or ``"auto"``; None for 25, and for exact Owen values. Of FeaturePermutation: permutations of each
+                feature; None for one.
             sliding_window_shapes: of Occlusion: window shape without the batch, or a tuple of them.
             strides: of Occlusion, as for :meth:`Occlusion.attribute`.
             groups: of OwenValues: the hierarchy of features.
@@ -218,7 +220,7 @@ class DataLoaderAttribution(Attribution):
             seed: or a seed for a generator of its own.
             tol: of sampling methods: relative error to reach (default 0.02 for ``"auto"``).
             max_evals: of sampling methods: most coalitions to evaluate (16384 for ``"auto"``).
-            return_std_error: whether to return standard errors too, zero for exact values; not of Lime.
+            return_std_error: whether to return standard errors too, zero for exact values.
 
         Returns:
             A tuple with a tensor ``(n, *)`` per element of role 0, for a metric of ``n`` elements; or a matrix
@@ -239,7 +241,9 @@ class DataLoaderAttribution(Attribution):
             options = Options(mask, sliding_window_shapes, strides, groups, n_samples, source, *limits)
             features = features_of(self.attr_method, options, samples)
             game.features = features
-            game.fill, game.draws = self._fill(features, baselines, _as_inputs(samples, game.names), source)
+            seeds = _Seeds(baselines.generator or source if isinstance(baselines, Permuted) else source)
+            game.fill, game.draws = self._fill(features, baselines, _as_inputs(samples, game.names), seeds)
+            game.begin = seeds.begin
             game.measured = isinstance(self.attr_method, Lime)
             body, count = estimator_of(self.attr_method, features.players, options, game)
             bar.expect(count, perturbations_per_pass)
@@ -259,18 +263,15 @@ class DataLoaderAttribution(Attribution):
         message = "attribute_future is not implemented for DataLoaderAttribution."
         raise NotImplementedError(message)
 
-    def _fill(
-        self, features: Features, baselines: Any, samples: Inputs, source: torch.Generator | None
-    ) -> tuple[BatchFill, int]:
+    def _fill(self, features: Features, baselines: Any, samples: Inputs, seeds: _Seeds) -> tuple[BatchFill, int]:
         """What absent features become in a batch, the same in every pass; and how many fillings are averaged."""
         method = self.attr_method
         if isinstance(method, FeaturePermutation) and isinstance(features, Groups):
             if baselines is not None:
                 message = "FeaturePermutation takes no baselines: features take the values of other rows."
                 raise InputError(message)
-            return _permuting(features, method, source), 1
+            return _permuting(features, method, seeds), 1
         if isinstance(baselines, Permuted):
-            seeds = _Seeds(baselines.generator or source)
             return lambda tensors, place, _: Permuted(seeds.of(place)).ready(_as_inputs(tensors, samples.names)), 1
         if isinstance(baselines, Fill):
             draws = baselines.ready(samples).draws
@@ -289,27 +290,30 @@ _STEP = 0x9E3779B97F4A7C15
 
 
 class _Seeds:
-    """A generator for each batch, and each of its features, the same in every pass over the data.
+    """A generator for each batch, and each of its features, the same in every pass over the data in a round.
 
     Seeds are drawn when a batch is met first.
     """
 
     def __init__(self, source: torch.Generator | None) -> None:
-        self._source = source
+        self.source = source
         self._drawn: list[int] = []
+
+    def begin(self, number: int) -> None:
+        """A round of other permutations begins, unless it is the first."""
+        if number:
+            self._drawn = []
 
     def of(self, place: int, feature: int = 0) -> torch.Generator:
         """The generator of the batch of that number, for a feature."""
         while len(self._drawn) <= place:
-            device = "cpu" if self._source is None else self._source.device
-            self._drawn.append(int(torch.randint(1 << 62, (), generator=self._source, device=device)))
-        return torch.Generator().manual_seed((self._drawn[place] + feature * _STEP) % (1 << 62))
+            self._drawn.append(int(torch.randint(1 << 62, (), generator=self.source, device="cpu")))
+        return torch.Generator("cpu").manual_seed((self._drawn[place] + feature * _STEP) % (1 << 62))
 
 
-def _permuting(features: Groups, method: FeaturePermutation, source: torch.Generator | None) -> BatchFill:
+def _permuting(features: Groups, method: FeaturePermutation, seeds: _Seeds) -> BatchFill:
     """Features take the values of other rows of their batch."""
     if method.perm_func is permute_rows:
-        seeds = _Seeds(source)
 
         def permuted(tensors: Tensors, place: int, coalitions: Tensor) -> Ready:
             rows, absent = len(tensors[0]), (~coalitions).any(0).nonzero()[:, 0].tolist()
@@ -317,7 +321,7 @@ def _permuting(features: Groups, method: FeaturePermutation, source: torch.Gener
             return ConstantReady(moved_features(features, tensors, rows, moves))
 
         return permuted
-    if source is not None:
+    if seeds.source is not None:
         message = "A perm_func draws its own permutations: pass it the generator, not attribute()."
         raise InputError(message)
     function = method.perm_func

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from captum.attr.games.kernel_shap import KernelShap, overridden
 from captum.attr.games.lime import Fits, Lime, flip_coins, merged, own_kernel
 from captum.attr.games.marginals import global_orders, hierarchical_orders, leave_one_out, random_orders, seeded_orders
 from captum.attr.games.occlusion import Occlusion
-from captum.attr.games.permutation import FeaturePermutation
+from captum.attr.games.permutation import FeaturePermutation, check_rounds, repeated
 from captum.attr.games.play import Estimate, Estimator, everyone
 from captum.attr.games.regression import paired_regression
 from captum.attr.games.shapley import OwenValues, ShapleyValues, ShapleyValueSampling, check_cost
@@ -61,9 +62,11 @@ class Played(Protocol):
 
     Attributes:
         dtype: dtype of the metric.
+        begin: called with the number of a round before it; rows are permuted anew.
     """
 
     dtype: torch.dtype
+    begin: Callable[[int], object]
 
     def products(self) -> list[Tensor]:
         """Of the last coalitions: x·x, x·y and y·y for the data x and the perturbed data y, ``(K, draws)`` each."""
@@ -127,6 +130,9 @@ def estimator_of(
     if options.groups is not None:
         message = f"groups are for OwenValues, got {describe(method)}."
         raise InputError(message)
+    if isinstance(method, FeaturePermutation) and (options.tol, options.max_evals) == (None, None):
+        rounds = 1 if options.n_samples is None else check_rounds(options.n_samples)
+        return _values(repeated(players, rounds, game.begin), options), rounds * (players + 1)
     if isinstance(method, (FeatureAblation, ShapleyValues)) and options.samples_told():
         message = f"n_samples, tol and max_evals are for methods that sample, got {describe(method)}."
         raise InputError(message)

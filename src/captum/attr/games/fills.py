@@ -24,6 +24,7 @@ from torch import Tensor
 from captum._engine.rows import Rows
 from captum._engine.values import Inputs, describe, parse_baselines
 from captum.attr.games.bits import all_zero, where
+from captum.attr.games.stopping import on_host
 from captum.errors import BaselineError
 
 __all__ = ["Background", "Blur", "Constant", "Fill", "Function", "Mean", "Permuted", "Ready"]
@@ -188,7 +189,7 @@ class Permuted(Fill):
     """
 
     def __init__(self, generator: torch.Generator | None = None) -> None:
-        self.generator = generator
+        self.generator = on_host(generator)
 
     def ready(self, inputs: Inputs) -> Ready:
         """See :class:`Fill`."""

@@ -15,7 +15,9 @@ from captum.attr.base import LayerAttribution
 from captum.attr.games.ablation import FeatureAblation, ablate, ablate_later
 from captum.attr.games.features import Groups
 from captum.attr.games.fills import ConstantReady, Ready, permutation
-from captum.attr.games.setting import Setting, at_inputs, at_layer, score_of
+from captum.attr.games.marginals import Moments, leave_one_out
+from captum.attr.games.play import Estimate, Estimator, play
+from captum.attr.games.setting import Setting, at_inputs, at_layer, progress, score_of
 from captum.attr.games.stopping import parse_generator
 from captum.errors import CaptumWarning, InputError
 from captum.log import log_usage
@@ -98,6 +100,31 @@ def moved_features(
     return tuple(bases)
 
 
+def check_rounds(n_samples: object) -> int:
+    """Require a number of permutations of at least 1."""
+    if isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1:
+        message = f"Expected n_samples (permutations of each feature) to be an int of at least 1, got {n_samples!r}."
+        raise InputError(message)
+    return n_samples
+
+
+def repeated(players: int, rounds: int, begin: Callable[[int], object]) -> Estimator[Estimate]:
+    """The mean over permutations of what the score loses, and its standard error, infinite for a single one.
+
+    Args:
+        players: number of features.
+        rounds: number of permutations of each feature.
+        begin: called with the number of a round before it, to permute anew.
+    """
+    moments, evaluations = Moments(), 0
+    for number in range(rounds):
+        begin(number)
+        estimate = yield from leave_one_out(players)
+        moments.add(estimate.values[None])
+        evaluations += estimate.evaluations
+    return Estimate(moments.mean, moments.error(), evaluations)
+
+
 class FeaturePermutation(FeatureAblation):
     r"""Feature permutation: :math:`a_i = F(x) - F(x \text{ with } i \text{ permuted among the rows})`.
 
@@ -130,8 +157,10 @@ class FeaturePermutation(FeatureAblation):
         perturbations_per_eval: int = 1,
         show_progress: bool = False,
         *,
+        n_samples: int = 1,
         generator: torch.Generator | None = None,
         seed: int | None = None,
+        return_std_error: bool = False,
     ) -> Any:
         """What the score loses when a feature takes the values of other rows.
 
@@ -143,20 +172,25 @@ class FeaturePermutation(FeatureAblation):
                 feature, whose rows move together.
             perturbations_per_eval: features per forward pass; 1 (default) plans it.
             show_progress: whether to draw a progress bar.
+            n_samples: permutations of each feature, whose mean is taken (default 1).
             generator: source of randomness; None draws from torch's global one, ``torch.randperm(B)`` per feature.
             seed: or a seed for a generator of its own.
+            return_std_error: whether to return standard errors of the mean over permutations too; ±1.96 of them make a
+                95 % interval when there are some dozens, and for one permutation they are infinite.
 
         Returns:
-            Attributions in the structure of ``inputs``; shapes as for :meth:`FeatureAblation.attribute`.
+            Attributions in the structure of ``inputs``; shapes as for :meth:`FeatureAblation.attribute`; with their
+            standard errors in the same form, if asked for.
 
         Raises:
             InputError: when arguments do not fit.
         """
         setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
-        features = setting.masks(feature_mask)
-        fill = self._fill(setting, features, parse_generator(generator, seed))
-        parts = ablate(setting, features, fill, perturbations_per_eval, self._label(show_progress))
-        return setting.restore(parts)
+        features, source = setting.masks(feature_mask), parse_generator(generator, seed)
+        rounds = check_rounds(n_samples)
+        return self._permute(
+            setting, features, source, rounds, perturbations_per_eval, return_std_error, self._label(show_progress)
+        )
 
     def attribute_future(  # pyright: ignore[reportIncompatibleMethodOverride]  # there are no baselines here
         self,
@@ -172,6 +206,32 @@ class FeaturePermutation(FeatureAblation):
         setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
         features = setting.masks(feature_mask)
         return ablate_later(setting, features, self._fill(setting, features, None), perturbations_per_eval)
+
+    def _permute(
+        self,
+        setting: Setting,
+        features: Groups,
+        source: torch.Generator | None,
+        rounds: int,
+        per_eval: int,
+        with_errors: bool,
+        label: str | None,
+    ) -> Any:
+        """The mean over permutations, and its standard errors if asked for, in the structure of the variable."""
+        fill = self._fill(setting, features, source)
+        if rounds == 1 and not with_errors:
+            return setting.restore(ablate(setting, features, fill, per_eval, label))
+        game = setting.game(features, fill, per_eval)
+
+        def begin(number: int) -> None:
+            if number:
+                game.fill = self._fill(setting, features, source)
+
+        with progress(game, label, rounds * (features.players + 1)):
+            estimate = play(repeated(features.players, rounds, begin), game)
+        wanted = (estimate.values, estimate.errors) if with_errors else (estimate.values,)
+        found = tuple(setting.restore(setting.spread(game, part, keep_shape=False)) for part in wanted)
+        return found if with_errors else found[0]
 
     def _fill(self, setting: Setting, features: Groups, generator: torch.Generator | None) -> Ready:
         if self.perm_func is permute_rows:
@@ -219,8 +279,10 @@ class LayerFeaturePermutation(LayerAttribution, FeaturePermutation):
         *,
         attribute_to_layer_input: bool = False,
         show_progress: bool = False,
+        n_samples: int = 1,
         generator: torch.Generator | None = None,
         seed: int | None = None,
+        return_std_error: bool = False,
     ) -> Any:
         """What the score loses when a part of the layer's value comes from other rows.
 
@@ -232,20 +294,25 @@ class LayerFeaturePermutation(LayerAttribution, FeaturePermutation):
             perturbations_per_eval: features per forward pass; 1 (default) plans it.
             attribute_to_layer_input: permute what the layer receives, rather than what it returns.
             show_progress: whether to draw a progress bar.
+            n_samples: permutations of each feature, whose mean is taken (default 1).
             generator: source of randomness; None draws from torch's global one.
             seed: or a seed for a generator of its own.
+            return_std_error: whether to return standard errors too, as for :meth:`FeaturePermutation.attribute`.
 
         Returns:
-            Tensor like the layer's value, or a tuple when the layer has several.
+            Tensor like the layer's value, or a tuple when the layer has several; with their standard errors in the same
+            form, if asked for.
 
         Raises:
             LayerError: when the layer is not reached.
         """
         score = score_of(self.forward_func, inputs, target, additional_forward_args)
         setting = at_layer(score, self._layers(attribute_to_layer_input))
-        features = setting.masks(layer_mask, "layer_mask")
-        fill = self._fill(setting, features, parse_generator(generator, seed))
-        return setting.restore(ablate(setting, features, fill, perturbations_per_eval, self._label(show_progress)))
+        features, source = setting.masks(layer_mask, "layer_mask"), parse_generator(generator, seed)
+        rounds = check_rounds(n_samples)
+        return self._permute(
+            setting, features, source, rounds, perturbations_per_eval, return_std_error, self._label(show_progress)
+        )
 
     def attribute_future(
         self,

@@ -81,5 +81,16 @@ def _counts(value: object) -> TypeGuard[int]:
 
 
 def parse_generator(generator: torch.Generator | None, seed: int | None) -> torch.Generator | None:
-    """The generator to draw from: the given one, a fresh one with ``seed``, or None for torch's global one."""
-    return one_generator(generator, seed)
+    """The generator to draw from, on the CPU: the given one, a fresh one with ``seed``, or None for torch's global one.
+
+    A generator of another device gives the seed for one on the CPU, where coalitions are drawn.
+    """
+    return on_host(one_generator(generator, seed))
+
+
+def on_host(generator: torch.Generator | None) -> torch.Generator | None:
+    """The generator, or one on the CPU that it gives the seed for."""
+    if generator is None or generator.device.type == "cpu":
+        return generator
+    drawn = torch.randint(1 << 62, (), generator=generator, device=generator.device)
+    return torch.Generator("cpu").manual_seed(int(drawn))
