@@ -18,6 +18,8 @@ PACKAGES = (
     "captum.attr",
     "captum.attr.visualization",
     "captum.attr.targets",
+    "captum.attr.rules",
+    "captum.attr.composites",
     "captum.influence",
     "captum.concept",
     "captum.metrics",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import re
 import runpy
@@ -35,3 +36,18 @@ def test_the_readme_example_prints_what_it_says() -> None:
     assert attributions is not None
     assert torch.allclose(room["attributions"], torch.tensor(json.loads(attributions[1])), atol=5e-5)
     assert float(room["delta"].abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "how-to").glob("*.md")), ids=lambda path: path.stem)
+def test_what_how_tos_type_prints_what_they_say(path: Path) -> None:
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    assert doctest.testfile(str(path), module_relative=False, optionflags=flags, encoding="utf-8").failed == 0
+
+
+def test_a_how_to_is_read_for_its_examples() -> None:
+    page = ROOT / "docs" / "how-to" / "choose-relevance-rules.md"
+    assert doctest.testfile(str(page), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE).attempted > 10
+
+
+def test_the_reference_has_the_tables_of_rules() -> None:
+    assert {"captum.attr.composites", "captum.attr.rules"} <= {*BUILD["PACKAGES"]}

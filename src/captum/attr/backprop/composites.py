@@ -13,46 +13,15 @@ from torch import Tensor, nn
 from captum._engine.operators import OPERATORS
 from captum._engine.values import describe
 from captum.attr.backprop.relevance_rules import (
-    Alpha1_Beta0_Rule,
     AlphaBetaRule,
     EpsilonRule,
     FlatRule,
-    GammaRule,
     GeneralizedGammaRule,
-    IdentityRule,
-    NormRule,
-    PassRule,
     PropagationRule,
-    WSquareRule,
     ZBoxRule,
     ZPlusRule,
 )
 from captum.errors import InputError, InputTypeError
-
-__all__ = [
-    "Alpha1_Beta0_Rule",
-    "AlphaBetaRule",
-    "Composite",
-    "EpsilonRule",
-    "FlatRule",
-    "GammaRule",
-    "GeneralizedGammaRule",
-    "IdentityRule",
-    "NormRule",
-    "PassRule",
-    "PropagationRule",
-    "Site",
-    "WSquareRule",
-    "ZBoxRule",
-    "ZPlusRule",
-    "alpha2_beta1_flat",
-    "attn_lrp",
-    "cp_lrp",
-    "epsilon",
-    "epsilon_gamma_box",
-    "epsilon_plus",
-    "epsilon_plus_flat",
-]
 
 Softmax = Literal["identity", "taylor", "stop"]
 Product = Literal["gate", "uniform"]

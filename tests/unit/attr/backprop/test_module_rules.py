@@ -70,11 +70,14 @@ def test_a_rule_that_no_operator_asks_for_is_told() -> None:
 
 
 def test_composites_have_a_path_of_their_own() -> None:
-    from captum.attr.backprop import composites as home
     from captum.attr.composites import GammaRule as ByPath
 
     assert ByPath is GammaRule
     assert composites.__name__ == "captum.attr.composites"
-    assert {name for name in home.__all__ if getattr(composites, name) is getattr(home, name)} == set(
-        composites.__all__
-    )
+
+
+def test_every_rule_and_named_composite_is_listed() -> None:
+    from captum.attr.backprop import composites as tables
+    from captum.attr.backprop import relevance_rules as rules
+
+    assert {*rules.__all__, *tables.NAMED, "Composite", "Site"} == {*composites.__all__}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from captum.attr import LRP, composites
 from captum.attr.backprop.affine import Affine
-from captum.attr.backprop.composites import (
+from captum.attr.composites import (
     AlphaBetaRule,
     EpsilonRule,
     FlatRule,
