@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum._engine.complexes import BY_PARTS, polar
 from captum._engine.operators import OPERATORS, SPELLINGS, Kind, Spelling, declare
 from captum.errors import InputError
 
@@ -75,6 +76,8 @@ def vector_norm(
     dims = list(range(x.dim())) if dim is None else [dim] if isinstance(dim, int) else list(dim)
     if ord == 2:
         return torch.sqrt((x * x).sum(dims, keepdim=keepdim))
+    if ord == 0:
+        return (x != 0).to(x.dtype).sum(dims, keepdim=keepdim)
     size = x.abs()
     if ord == 1:
         return size.sum(dims, keepdim=keepdim)
@@ -128,6 +131,11 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """‖x₁ − x₂ + eps‖."""
     return vector_norm(x1 - x2 + eps, p, -1, keepdim)
+
+
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "") -> Tensor:  # noqa: ARG001  # the same map
+    """‖x₁ᵢ − x₂ⱼ‖ for all rows i and j."""
+    return vector_norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
 
 
 def prod(x: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
@@ -258,6 +266,9 @@ def declare_composites() -> None:
         "normalize": normalize,
         "cosine_similarity": cosine_similarity,
         "pairwise_distance": pairwise_distance,
+        "cdist": cdist,
+        "polar": polar,
+        "conj": BY_PARTS["conj"],
         "prod": prod,
         "glu": glu,
         "sort": sort,

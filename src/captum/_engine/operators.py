@@ -108,6 +108,9 @@ _ALIASES = {
     "special_softmax": "softmax",
     "special_log_softmax": "log_softmax",
     "special_expm1": "expm1",
+    "grid_sampler": "grid_sample",
+    "grid_sampler_2d": "grid_sample",
+    "grid_sampler_3d": "grid_sample",
     "special_log1p": "log1p",
     "special_exp2": "exp2",
     "linalg_matmul": "matmul",
@@ -182,20 +185,22 @@ def _declare_python_operators() -> None:
 
 STRUCTURAL = """
     as_strided as_strided_copy atleast_1d atleast_2d atleast_3d block_diag broadcast_to broadcast_tensors cat
-    channel_shuffle chunk clone column_stack constant_pad_nd contiguous copy cpu cuda diag diag_embed diagonal
+    channel_shuffle chunk clone column_stack complex constant_pad_nd contiguous copy cpu cuda diag diag_embed diagonal
     diagonal_scatter dsplit dstack
-    double embedding expand expand_as flatten flip fliplr flipud float getitem gather half hsplit hstack
-    bfloat16 index_copy index_fill index_put index_select masked_fill masked_scatter masked_select meshgrid movedim
-    narrow narrow_copy native_channel_shuffle pad permute pixel_shuffle pixel_unshuffle ravel repeat
+    double embedding expand expand_as flatten flip fliplr flipud float getitem gather half hsplit hstack imag
+    bfloat16 index_copy index_fill index_put index_select masked_fill masked_scatter masked_select max_unpool1d
+    max_unpool2d max_unpool3d meshgrid movedim
+    narrow narrow_copy native_channel_shuffle pad permute pixel_shuffle pixel_unshuffle ravel real repeat
     repeat_interleave reshape reshape_as resolve_conj resolve_neg roll rot90 row_stack scatter select
     select_scatter setitem slice_scatter split split_with_sizes squeeze stack t take take_along_dim
-    tensor_split tile to transpose tril triu type type_as unbind unflatten unfold unsqueeze view view_as vsplit vstack
+    tensor_split tile to transpose tril triu type type_as unbind unflatten unfold unsqueeze view view_as view_as_complex
+    view_as_real vsplit vstack
     where _pack_padded_sequence _pad_packed_sequence zero fill
 """
 LINEAR = """
     add sub neg positive sum mean nansum cumsum trace avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
     adaptive_avg_pool2d adaptive_avg_pool3d interpolate upsample upsample_nearest upsample_bilinear diff
-    index_add scatter_add fold
+    index_add scatter_add fold grid_sample affine_grid
 """
 BILINEAR = """
     mul matmul mm bmm mv dot inner outer ger vdot addmm addbmm baddbmm addmv addr addcmul linear bilinear conv1d conv2d
@@ -249,6 +254,8 @@ def _declare_all() -> None:
     for attribute in ("T", "mT", "H", "mH"):
         declare_attribute(attribute, OPERATORS["transpose"])
     declare_attribute("data", OPERATORS["detach"])
+    for part in ("real", "imag"):
+        declare_attribute(part, OPERATORS[part])
     for native in (torch.batch_norm, torch.instance_norm):  # their arguments come in another order
         SPELLINGS.pop(native, None)
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from captum._engine.calls import Call, Mark, Marks, made_by_user, replace_tensors, tensors_in
+from captum._engine.complexes import BEGIN, BY_PARTS
 from captum._engine.operators import OPERATORS, SPELLINGS, Kind, Operator
 from captum._engine.recurrent import declare_recurrent
 from captum.errors import CaptumWarning, UnknownOperatorError
@@ -93,6 +94,7 @@ class RuleMode(TorchFunctionMode):
         self.leaves: list[Tensor] = []
         self.used: dict[str, int] = {}
         self.besides = False
+        self._complex = False
         self._saved: dict[int, list[weakref.ref[Saved]]] = {}
         self._constants: list[Tensor] = []
 
@@ -141,9 +143,12 @@ class RuleMode(TorchFunctionMode):
             return call.function(*call.args, **call.kwargs)
         if kind is Kind.READ:
             return self._read(call)
+        self._complex |= name in BEGIN
         rule = self.table.rule(call.operator)
         if kind is Kind.STOP:
             return call.native()
+        if (name in BY_PARTS or self._complex) and self.table.fallback is None and _mixes_complex(call):
+            return self._by_parts(call)
         if kind is Kind.COMPOSITE and name not in self.table.names and call.operator.decompose is not None:
             if call.mutates:
                 return call.native() if not call.active else self._decomposed_inplace(call)
@@ -153,6 +158,17 @@ class RuleMode(TorchFunctionMode):
             self.complain(call.function, name)
             return call.native()
         return rule(call)
+
+    def _by_parts(self, call: Call) -> Any:
+        """A call on complex numbers, written with their real and imaginary parts."""
+        self._complex = True
+        function = BY_PARTS.get(call.name)
+        if function is None:
+            self.complain(call.function, f"{call.name} of complex numbers")
+            return call.native()
+        with self:
+            out = function(*call.args, **call.kwargs)
+        return call.settle(out, self.twin(out) if self.paired else None) if call.mutates else out
 
     def _decomposed_inplace(self, call: Call) -> Any:
         with self:
@@ -314,6 +330,14 @@ class RuleMode(TorchFunctionMode):
                 return f"the model itself ({kind})" if path == "" else f"module {path!r} ({kind})" if path else kind
             frame = frame.f_back
         return "the forward function"
+
+
+def _mixes_complex(call: Call) -> bool:
+    """Whether an operator that does more than move elements works on complex numbers."""
+    if call.operator.kind is Kind.STRUCTURAL:
+        return False
+    operands = (*call.args, *call.kwargs.values())
+    return any(isinstance(a, complex) or (isinstance(a, Tensor) and a.is_complex()) for a in operands)
 
 
 def _memory(tensor: Tensor) -> int:

@@ -226,3 +226,42 @@ def writes_to_a_view_that_an_operator_gave(x: Tensor) -> Tensor:
     scores[:, :, 0, 1] = -1.5
     scores.masked_fill_(scores > 2, 0.3)
     return scores.softmax(-1).flatten(1) * _MIX[0, :4]
+
+
+_TURNS = torch.polar(torch.ones(3, dtype=D), torch.arange(1.0, 4.0, dtype=D))
+_POINTS = torch.linspace(-1.2, 1.1, 4 * 2 * 3 * 2, dtype=D).reshape(4, 2, 3, 2)
+for _name, _function in {
+    "turned by complex numbers": lambda x: torch.view_as_real(
+        torch.view_as_complex(x.tanh().reshape(-1, 3, 2)) * _TURNS
+    ).flatten(1),
+    "complex numbers that vary": lambda x: (
+        (torch.complex(x[:, :3], x[:, 3:]) * torch.polar(x[:, 3:].exp(), x[:, :3])).imag
+    ),
+    "a quotient of complex numbers": lambda x: (
+        (torch.complex(x[:, :3], x[:, 3:]) / torch.complex(x[:, 3:].exp(), x[:, :3])).real
+    ),
+    "sizes of complex numbers": lambda x: (torch.complex(x[:, :3], x[:, 3:]) + 2 - (x[:, :3] + 1j)).conj().abs(),
+    "products of complex matrices": lambda x: (
+        (torch.complex(x, x.tanh()) @ torch.complex(_MIX, _MIX.T) + (-torch.complex(x, x)).sum(-1, keepdim=True)).real
+    ),
+    "complex numbers in place": lambda x: torch.view_as_complex((x * 2).reshape(-1, 3, 2)).mul_(_TURNS).imag,
+    "cdist": lambda x: torch.cdist(x.view(-1, 2, 3), x.tanh().view(-1, 2, 3)).flatten(1),
+    "cdist of itself": lambda x: torch.cdist(x.view(-1, 3, 2), x.view(-1, 3, 2)).flatten(1),
+    "cdist, absolute": lambda x: torch.cdist(x.view(-1, 2, 3), _MIX[:, :3], p=1).flatten(1),
+    "max_unpool1d": lambda x: F.max_unpool1d(x.tanh()[:, None], torch.arange(6).mul(2).expand(len(x), 1, 6), 2)[:, 0],
+    "max_unpool2d after its pool": lambda x: F.max_unpool2d(
+        *F.max_pool2d(x.view(-1, 1, 2, 3), (1, 3), return_indices=True), (1, 3)
+    ).flatten(1),
+    "max_unpool3d": lambda x: F.max_unpool3d(
+        x.view(-1, 1, 1, 1, 6), torch.arange(6).mul(2).expand(len(x), 1, 1, 1, 6), (1, 1, 2)
+    ).flatten(1),
+    "affine_grid": lambda x: F.affine_grid(x.tanh().view(-1, 2, 3), [len(x), 1, 2, 2], align_corners=False).flatten(1),
+}.items():
+    _one(_name, _function)
+for _mode in ("bilinear", "nearest", "bicubic"):
+    _one(
+        f"grid_sample pool {_mode}",
+        lambda x, m=_mode: F.grid_sample(x.view(4, 1, 2, 3).exp(), _POINTS, m, "border", align_corners=False).flatten(
+            1
+        ),
+    )

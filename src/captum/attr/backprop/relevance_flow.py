@@ -27,7 +27,7 @@ from captum.attr.backprop.relevance_softmax import (
     taylor,
     written_out,
 )
-from captum.attr.backprop.slopes import detached, distinct, is_half, widened
+from captum.attr.backprop.slopes import bends, detached, distinct, is_half, widened
 
 _GATES = {"sigmoid", "hardsigmoid"}
 _NORMALISERS = {"rsqrt", "reciprocal"}
@@ -65,7 +65,7 @@ class RelevanceFlow:
         names = dict.fromkeys((*passing, "dropout1d", "dropout2d", "dropout3d", "feature_dropout"), self._pass)
         names |= {"softmax": self._softmax, "logsumexp": self._structural, "div": self._quotient, "mul": self._product}
         names |= {"batch_norm": self._batch_norm, "pow": self._power, "sub": self._difference}
-        names |= {"exp": self._exponential, "sum": self._sum}
+        names |= {"exp": self._exponential, "sum": self._sum, "grid_sample": self._sampled}
         if self.composite.softmax == "taylor":
             names["scaled_dot_product_attention"] = self._attention
         names |= {name: self.shifts.followed(names[name]) for name in _FOLLOWED}
@@ -252,6 +252,10 @@ class RelevanceFlow:
     def _stabiliser(self) -> EpsilonRule:
         """ε as the composite has it by default."""
         return EpsilonRule(getattr(self.composite.default, "epsilon", 1e-9))
+
+    def _sampled(self, call: Call) -> Any:
+        """Shared in proportion at points that are constants."""
+        return call.native() if bends(call) else self._linear(call)
 
     def _own(self) -> PropagationRule | None:
         """The rule that the running module carries."""

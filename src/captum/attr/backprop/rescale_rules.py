@@ -18,7 +18,16 @@ from captum._engine.operators import Kind
 from captum._engine.rules import Rule, Table
 from captum.attr.backprop.rescale_extremes import extreme
 from captum.attr.backprop.rescale_norms import NORMS
-from captum.attr.backprop.slopes import at_least, derivative_at, detached, distinct, same_conditions, secant, some
+from captum.attr.backprop.slopes import (
+    at_least,
+    bends,
+    derivative_at,
+    detached,
+    distinct,
+    same_conditions,
+    secant,
+    some,
+)
 
 #: Functions whose slope changes fast near 0, so that "a small step" is relative to the argument.
 STEEP = {
@@ -48,6 +57,7 @@ class Rescale:
             Kind.EXTREME: lambda call: extreme(call, self.eps),
         }
         names = {"relu": self.relu, "div": self.quotient, "pow": self.power, "dropout": self.dropout, **NORMS}
+        names["grid_sample"] = self.sampled
         names |= dict.fromkeys(("dropout1d", "dropout2d", "dropout3d", "feature_dropout"), self.dropout)
         return Table(names, kinds)
 
@@ -56,6 +66,10 @@ class Rescale:
         if not call.active or same_conditions(call):
             return call.native()
         return self._conditional(call, call.evaluate)
+
+    def sampled(self, call: Call) -> Any:
+        """Linear at points that are constants."""
+        return call.native() if bends(call) else self.linear(call)
 
     def bilinear(self, call: Call) -> Any:
         """Δ(ab) = ā Δb + b̄ Δa with the means ā, b̄ of both values: the derivative at the midpoint."""
@@ -151,6 +165,8 @@ class Rescale:
         if not some(near):
             return slope
         derivative = derivative_at(call, [x], [here.expand(value.shape)])(torch.ones_like(value))[0]
+        if call.name in STEEP:  # a root at 0, as of a distance from a thing to itself
+            derivative = torch.where((delta == 0) & ~derivative.isfinite(), 0.0, derivative)
         return torch.where(near, derivative, slope)
 
     def relu(self, call: Call) -> Any:

@@ -51,6 +51,15 @@ def same_conditions(call: Call) -> bool:
     return all(t.is_meta or torch.equal(t, call.mode.twin(t)) for t in call.passive)
 
 
+def bends(call: Call) -> bool:
+    """Complain where the points at which a call reads its tensor vary: it is linear at points that are constants."""
+    grid = call.argument(1, "grid")
+    if not any(grid is t for t in call.active):
+        return False
+    call.mode.complain(call.function, f"{call.name} at points that vary")
+    return True
+
+
 def derivative_at(
     call: Call, operands: Sequence[Tensor], points: Sequence[Tensor]
 ) -> Callable[[Tensor], tuple[Tensor, ...]]:
