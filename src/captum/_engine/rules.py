@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from captum._engine.calls import Call, Mark, Marks, made_by_user, replace_tensors, tensors_in
+from captum._engine.checkpoints import everything_kept, is_checkpointed, refuse_reentrant
 from captum._engine.complexes import BEGIN, BY_PARTS
 from captum._engine.operators import OPERATORS, SPELLINGS, Kind, Operator
 from captum._engine.recurrent import declare_recurrent
@@ -134,7 +135,10 @@ class RuleMode(TorchFunctionMode):
             self.complain(func, f"{spelling.operator.name} with out=")
         call = Call(self, spelling, func, args, kwargs)
         call.path = path
-        return self._apply(call)
+        if not is_checkpointed():
+            return self._apply(call)
+        with everything_kept():  # what runs again in the backward pass would run without rules
+            return self._apply(call)
 
     def _apply(self, call: Call) -> Any:
         kind, name = call.operator.kind, call.name
@@ -194,6 +198,7 @@ class RuleMode(TorchFunctionMode):
         if not mark.live and tensor.requires_grad:
             mark.live = True
             if made_by_user(tensor):
+                refuse_reentrant(type(tensor.grad_fn).__name__, self._caller)
                 self.complain(None, f"an autograd function of the model's own ({type(tensor.grad_fn).__name__})")
         return True
 
@@ -207,6 +212,7 @@ class RuleMode(TorchFunctionMode):
             self._constants.append(tensor)
             return False
         name = tensor.grad_fn.name()
+        refuse_reentrant(name, self._caller)
         if self.paired:
             raise UnknownOperatorError(self._message(f"a call outside torch's functions (autograd node {name})", None))
         self.complain(None, f"a call outside torch's functions (autograd node {name})")
