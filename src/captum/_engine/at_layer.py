@@ -14,6 +14,7 @@ from captum._engine.derivative import differentiate, leaf
 from captum._engine.drive import Function
 from captum._engine.layout import Layout
 from captum._engine.place import Layers
+from captum._engine.recollection import Recollection
 from captum._engine.rows import Rows
 from captum._engine.score import Score
 from captum._engine.sweep import Plan
@@ -55,14 +56,15 @@ class AtLayer(Function):
         with self.running():
             self.values = self.read(self.tensors)
 
-    def tune(self) -> None:
+    def tune(self, read: Sequence[nn.Module] = ()) -> None:
         """Choose how many chunks are run fastest; maps inside a model are smaller than images."""
-        self.layout = self.layout or Layout(self.score.modules(), SMALLEST_MAP)
+        known = Recollection(self.score.forward, (*read, *self.place.modules), self.values)
+        self.layout = self.layout or Layout(self.score.modules(), SMALLEST_MAP, known)
 
-    def plan(self, limit: int | None) -> Plan:
+    def plan(self, limit: int | None, larger: int = 1) -> Plan:
         """Rows per forward pass for this function."""
         self.place.require_rows(self.values, self.batch)
-        return super().plan(limit)
+        return super().plan(limit, larger)
 
     def value(self, variables: tuple[Tensor, ...], rows: Rows) -> Tensor:
         """One number per row, ``(n,)``."""

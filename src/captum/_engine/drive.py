@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum._engine.derivative import differentiate, leaf
 from captum._engine.draws import Samples, Source
@@ -16,6 +16,7 @@ from captum._engine.layout import Layout, shared_layout
 from captum._engine.line import MOST_ELEMENTS, Line, points_on_path
 from captum._engine.lookups import Lookup, Replace, Watch
 from captum._engine.place import Layers, Neuron
+from captum._engine.recollection import Recollection
 from captum._engine.rows import Chunk, Rows
 from captum._engine.score import Score
 from captum._engine.sweep import Plan, parameter_count
@@ -87,17 +88,17 @@ class Function(ABC):
         """What holds while the score is differentiated; nothing in general."""
         return contextlib.nullcontext()
 
-    def plan(self, limit: int | None) -> Plan:
-        """Rows per forward pass for this function."""
+    def plan(self, limit: int | None, larger: int = 1) -> Plan:
+        """Rows per forward pass; ``larger``: how many times more fit where a part of the pass keeps no graph."""
         if self.score.nothing:
             raise InputError(_CLOSURE)
         if any(len(v) != self.batch for v in self.values):
             shapes = [tuple(v.shape) for v in self.values]
             message = f"Expected inputs whose dim 0 is the batch of {self.batch} throughout, got shapes {shapes}."
             raise InputError(message)
-        elements = sum(v[0].numel() for v in self.values)
-        trial = self.layout is not None and self.layout.learns_from(self.values)
-        return Plan(limit, elements, parameter_count(self.score.modules()), trial=trial)
+        elements = sum(v[0].numel() for v in self.values) // larger
+        recall = self.layout.recall if self.layout is not None and self.layout.learns_from(self.values) else None
+        return Plan(limit, elements, parameter_count(self.score.modules()), recall=recall)
 
     def values_at(self, points: tuple[Tensor, ...], limit: int | None = None) -> Tensor:
         """F without a graph, for one point per example (dim 0 is B or 1), ``(B,)``; ``limit`` rows at a time."""
@@ -105,9 +106,10 @@ class Function(ABC):
             parts = [self.value(tuple(r.pick(p) for p in points), r) for r in self.everyone().pieces(limit)]
         return torch.cat(parts).detach()
 
-    def tune(self) -> None:
-        """Choose how many chunks are run fastest; not worth it for one."""
-        self.layout = self.layout or Layout(self.score.modules())
+    def tune(self, read: Sequence[nn.Module] = ()) -> None:
+        """Choose how many chunks are run fastest, while modules are read; not worth it for one."""
+        known = Recollection(self.score.forward, (*read, *self.score.read_modules), self.values)
+        self.layout = self.layout or Layout(self.score.modules(), recollection=known)
 
     def run_points(self, points: tuple[Tensor, ...], body: Callable[[tuple[Tensor, ...]], T]) -> T:
         """``body(points)``, with images in the memory format that is faster."""

@@ -70,11 +70,12 @@ class Head:
 
     Args:
         convolution: the convolution.
-        call: the arguments of its call.
+        call: the arguments of its call that are not tensors.
     """
 
     def __init__(self, convolution: Convolution, call: dict[str, Any]) -> None:
         self.convolution = convolution
+        self.call = call
         self._options = _options(call)
 
     def matches(self, convolution: Convolution, call: dict[str, Any]) -> bool:

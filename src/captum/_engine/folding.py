@@ -186,6 +186,8 @@ class Folded(TorchFunctionMode):
             return self._convolve(func, args, keywords)
         if func is F.batch_norm:
             return self._normalise(func, args, keywords)
+        if getattr(func, "__name__", "") in _NOTICES:
+            self._diverge()
         return func(*args, **keywords)
 
     def settled(self) -> bool:

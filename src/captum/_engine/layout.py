@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from captum._engine.convolutions import Convolution
 from captum._engine.entrance import Head
 from captum._engine.folding import Folded, Image, Probe
+from captum._engine.recollection import Known, Recollection
 
 T = TypeVar("T")
 Body = Callable[[tuple[Tensor, ...]], T]
@@ -31,16 +32,19 @@ class Layout:
     Args:
         modules: the modules of the model.
         least: fewest pixels per side of what counts as an image.
+        recollection: what earlier calls found out; see :meth:`recall`.
 
     Attributes:
         head: the model's first convolution when it alone reads the images; known after the first chunk.
     """
 
-    def __init__(self, modules: list[nn.Module], least: int = 16) -> None:
+    def __init__(self, modules: list[nn.Module], least: int = 16, recollection: Recollection | None = None) -> None:
         convolutions = [m for m in modules if isinstance(m, nn.Conv2d)]
         self.on = any(m.groups == 1 and m.in_channels >= 16 for m in convolutions)
         self._least = least
         self._convolutions: dict[int, Convolution] | None = None
+        self._recollection = recollection
+        self._relearns = True
         self.head: Head | None = None
 
     def suits(self, tensors: tuple[Tensor, ...]) -> bool:
@@ -51,6 +55,19 @@ class Layout:
         """Tell whether the first chunk of tensors like these says how to run the next."""
         return self._convolutions is None and self.suits(tensors)
 
+    def recall(self) -> bool:
+        """Take what earlier calls found out, so that no chunk is needed to learn from; False when there is nothing.
+
+        The chunks of all calls are run alike only if those of the first call were: the chunk that it learnt from has to
+        be one whose result does not count.
+        """
+        known = None if self._recollection is None else self._recollection.recall()
+        if known is None:
+            return False
+        self.on = self.on and known.on
+        self._convolutions, self.head = known.convolutions, known.head
+        return True
+
     def run(self, tensors: tuple[Tensor, ...], body: Body[T]) -> T:
         """``body(tensors)``, with images in the format that is faster."""
         if not self.suits(tensors):
@@ -58,10 +75,17 @@ class Layout:
         turned = tuple(t.contiguous(memory_format=torch.channels_last) if self._is_image(t) else t for t in tensors)
         if self._convolutions is None:
             return self._first(tensors, turned, body)
-        results = self._folded(Folded(self._convolutions), body, turned) if self._convolutions else []
-        if not results:
-            self._convolutions, self.head = {}, None
-        return results[0] if results else body(turned)
+        if not self._convolutions:
+            return body(turned)
+        results = self._folded(Folded(self._convolutions), body, turned)
+        if results:
+            return results[0]
+        self.head = None
+        if self._relearns:  # the model does otherwise than in an earlier chunk or call
+            self._relearns = False
+            return self._first(tensors, turned, body)
+        self._convolutions = {}
+        return body(turned if self.on else tensors)
 
     def run_behind_head(self, mapped: Tensor, shape: tuple[int, ...], body: Body[T]) -> list[T]:
         """``body(images)`` for images of ``shape`` that the head maps to ``mapped``; nothing if it reads them."""
@@ -79,11 +103,16 @@ class Layout:
         try:
             with mode:
                 value = body(tensors)
-        except BaseException:
-            if not mode.diverged:
+        except BaseException as fault:
+            if not mode.diverged and not _complains(fault):
                 raise
-            return []
-        return [value] if mode.settled() else []
+            self.on = self.on and mode.diverged
+        else:
+            if mode.settled():
+                return [value]
+        if self._recollection is not None:
+            self._recollection.forget()
+        return []
 
     def _first(self, tensors: tuple[Tensor, ...], turned: tuple[Tensor, ...], body: Body[T]) -> T:
         probe = Probe(turned)
@@ -91,17 +120,24 @@ class Layout:
             with probe:
                 value = body(turned)
         except RuntimeError as fault:
-            if "view" not in str(fault) and "stride" not in str(fault) and "contiguous" not in str(fault):
+            if not _complains(fault):
                 raise
-            self.on = False
-            return body(tensors)
-        if probe.noticed:
-            self.on = False
-            return body(tensors)
-        first, self._convolutions = probe.first(), probe.found()
-        head = None if first is None else Head(*first)
-        self.head = head if head is not None and head.reversible else None
-        return value
+            probe.noticed = True
+        else:
+            if not probe.noticed:
+                first, self._convolutions = probe.first(), probe.found()
+                head = None if first is None else Head(*first)
+                head = head if head is not None and head.reversible else None
+                self._keep(Known(True, self._convolutions, head))
+                self.head = head if self._relearns else None  # paths were begun behind another head
+                return value
+        self.on = False
+        self._keep(Known(on=False))
+        return body(tensors)
+
+    def _keep(self, known: Known) -> None:
+        if self._recollection is not None:
+            self._recollection.keep(known)
 
     def _is_image(self, tensor: Tensor) -> bool:
         return (
@@ -111,6 +147,11 @@ class Layout:
             and tensor.shape[1] > 1
             and min(tensor.shape[2:]) >= self._least
         )
+
+
+def _complains(fault: BaseException) -> bool:
+    """Whether an operator could not take a tensor for the way it lies in memory."""
+    return isinstance(fault, RuntimeError) and any(word in str(fault) for word in ("view", "stride", "contiguous"))
 
 
 @contextlib.contextmanager

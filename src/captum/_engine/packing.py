@@ -53,26 +53,30 @@ class Packed:
         self._forward: tuple[Tensor, Tensor | None] | None = None
         self._backward: Tensor | None = None
 
-    def of(self, x: Tensor) -> Tensor:
-        """The convolution of ``x`` ``(N, C, H, W)``, channels last and without a graph."""
+    def of(self, x: Tensor, *, backward: bool = False) -> Tensor:
+        """The convolution of ``x`` ``(N, C, H, W)``, channels last and without a graph.
+
+        With ``backward`` the weight is packed for :meth:`pull` too, while it is at hand.
+        """
         x = x.contiguous(memory_format=torch.channels_last)
         options = (self._padding, self._stride, self._dilation, self._groups)
+        parameters = None
         if self._forward is None:
             with torch.inference_mode(False), torch.no_grad():
-                weight, bias = self._parameters()
-                packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *options, list(x.shape))
-            self._forward = packed, bias
-        return torch.ops.mkldnn._convolution_pointwise(x, *self._forward, *options, "none", [], "")
+                parameters = self._parameters()
+                packed = torch.ops.mkldnn._reorder_convolution_weight(parameters[0], *options, list(x.shape))
+            self._forward = packed, parameters[1]
+        out = torch.ops.mkldnn._convolution_pointwise(x, *self._forward, *options, "none", [], "")
+        if backward and self._backward is None and parameters is not None:
+            self._backward = self._turned(parameters[0], out.shape, x.shape)
+        return out
 
     def pull(self, gradients: Tensor, shape: torch.Size) -> Tensor:
         """Gradients by the input, of ``shape``, from those by the result."""
         gradients = gradients.contiguous(memory_format=torch.channels_last)
         options = (self._padding, self._excess(gradients.shape, shape), self._stride, self._dilation, self._groups)
         if self._backward is None:
-            with torch.inference_mode(False), torch.no_grad():
-                weight = self._parameters()[0]
-                reorder = torch.ops.mkldnn._reorder_convolution_transpose_weight
-                self._backward = reorder(weight, *options, list(gradients.shape))
+            self._backward = self._turned(self._parameters()[0], gradients.shape, shape)
         convolve = torch.ops.mkldnn._convolution_transpose_pointwise
         return convolve(gradients, self._backward, None, *options, "none", [], "")
 
@@ -81,6 +85,12 @@ class Packed:
         weight, excess = self._parameters()[0], self._excess(gradients.shape, shape)
         options = (self._stride, self._padding, excess, self._groups, self._dilation)
         return torch.conv_transpose2d(gradients, weight, None, *options)
+
+    def _turned(self, weight: Tensor, mapped: torch.Size, shape: torch.Size) -> Tensor:
+        """The weight packed for the way back from results of shape ``mapped`` to inputs of ``shape``."""
+        options = (self._padding, self._excess(mapped, shape), self._stride, self._dilation, self._groups)
+        with torch.inference_mode(False), torch.no_grad():
+            return torch.ops.mkldnn._reorder_convolution_transpose_weight(weight, *options, list(mapped))
 
     def _excess(self, mapped: torch.Size, shape: torch.Size) -> list[int]:
         """Rows and columns at the far end of the input that no kernel reaches."""
@@ -95,7 +105,7 @@ class PackedConvolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, packed: Packed) -> Tensor:
         """The convolution of ``x``."""
         ctx.packed, ctx.shape = packed, x.shape
-        return packed.of(x)
+        return packed.of(x, backward=True)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch declares *args

@@ -60,6 +60,11 @@ class Layers:
         self._axes: dict[Use, tuple[int, ...]] = {}
         self._last: list[tuple[int, ...]] = []
 
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The layers' modules."""
+        return [layer.module for layer in self.layers]
+
     def read(self, score: Score, tensors: tuple[Tensor, ...], rows: Rows) -> tuple[Tensor, ...]:
         """The values at the place for these inputs, detached."""
         with torch.no_grad():
@@ -265,6 +270,11 @@ class Neuron:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._score, name)
+
+    @property
+    def read_modules(self) -> Sequence[nn.Module]:
+        """The modules whose values are read."""
+        return self._layer.modules
 
     def __call__(self, tensors: tuple[Tensor, ...], rows: Rows) -> Tensor:
         """One number per row, ``(n,)``."""

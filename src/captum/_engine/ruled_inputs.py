@@ -48,9 +48,9 @@ class AtRuled(AtInputs):
         self.pending = False
         super()._vary_integers(self.score)
 
-    def plan(self, limit: int | None) -> Plan:
+    def plan(self, limit: int | None, larger: int = 1) -> Plan:
         """Rows per forward pass; a token id stands for its embedding."""
-        plan = super().plan(limit)
+        plan = super().plan(limit, larger)
         if not self.pending:
             return plan
         modules = self.score.modules()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -114,6 +114,11 @@ class Score:
         self.resolve()
 
     @property
+    def read_modules(self) -> Sequence[torch.nn.Module]:
+        """Modules whose values are read: none, the score is the model's own output."""
+        return ()
+
+    @property
     def batch(self) -> int:
         """Number of examples."""
         return self.inputs.batch
@@ -187,9 +192,12 @@ class Score:
         """The modules of the forward function that can be found: its own, or those that a function closes over."""
         return find_modules(self.forward)
 
-    @contextlib.contextmanager
-    def running(self) -> Generator[None]:
+    def running(self) -> contextlib.AbstractContextManager[None]:
         """The state that a call needs: eager code for compiled models, gradients through RNNs on CUDA."""
+        return self._in_context() if self.needs_context() else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def _in_context(self) -> Generator[None]:
         with contextlib.ExitStack() as stack:
             if _may_be_compiled() and not torch.compiler.is_compiling():
                 stack.enter_context(torch.compiler.set_stance("force_eager"))

@@ -46,25 +46,30 @@ class Plan:
         limit: rows per forward pass, or None to plan.
         elements: elements of one row of the variable.
         work: parameters of the model, 0 when unknown.
-        trial: whether a planned sweep begins with two rows, from which the next chunks learn how to run.
+        recall: given where a trial teaches how chunks run fastest: whether that can be recalled instead.
     """
 
-    def __init__(self, limit: int | None, elements: int, work: int = 0, *, trial: bool = False) -> None:
+    def __init__(
+        self, limit: int | None, elements: int, work: int = 0, *, recall: Callable[[], bool] | None = None
+    ) -> None:
         self._fixed = limit is not None
-        self._trial = trial and limit is None
+        self._recall = recall
         self._cap = MOST_ROWS
         by_work = BUSY_WORK // work if work else 64
         self._size = limit or max(1, min(BUSY_ELEMENTS // max(elements, 1), by_work, MOST_ROWS))
 
     def size(self, remaining: int) -> int:
         """Rows of the next chunk; planned chunks share the remaining rows evenly."""
-        if self._trial and remaining > 2 * self._size:
-            self._trial = False
-            return 2
         if self._fixed or remaining <= self._size:
             return min(self._size, remaining)
         chunks = -(-remaining // self._size)
         return -(-remaining // chunks)
+
+    def wants_trial(self, total: int) -> bool:
+        """Whether a sweep of ``total`` rows begins with a trial: one of many planned chunks that knows nothing yet."""
+        if self._fixed or self._recall is None or total <= 2 * self._size:
+            return False
+        return not self._recall()
 
     def measured(self, rows: int, seconds: float) -> None:
         """Learn from a chunk of ``rows`` that took ``seconds``."""
@@ -121,6 +126,9 @@ class Sweep:
         """Evaluate ``body`` on every chunk in order and yield its results; smaller chunks when memory runs out."""
         total = self.batch * self.variants
         start = 0
+        if self.plan.wants_trial(total):
+            with torch.random.fork_rng(devices=[]):
+                self._try(body, self.chunk(0, 1))  # its result does not count, so that all rows are run alike
         with self._progress(total) as advance:
             while start < total:
                 chunk = self.chunk(start, start + self.plan.size(total - start))

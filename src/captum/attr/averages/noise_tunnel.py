@@ -13,6 +13,7 @@ from captum._engine.draws import Source, check_stdevs
 from captum._engine.entry import differentiable
 from captum._engine.layout import Layout, sharing
 from captum._engine.place import telling_rows
+from captum._engine.recollection import Recollection
 from captum._engine.rows import Chunk, Rows, fold
 from captum._engine.score import Score, tell_rows
 from captum._engine.sweep import Plan, Sweep, check_limit, parameter_count
@@ -233,13 +234,16 @@ class _Tunnel:
         if not all(t.dtype.is_floating_point for t in self.inputs.tensors):
             self.tokens = TokenNoise(self.score, self.kwargs.pop("embedding_reduce", "sum"))
         self.values = self.inputs.tensors if self.tokens is None else self.tokens.values
-        self.layout = Layout(self.score.modules())
+        layer = getattr(method, "layer", ())
+        read = layer if isinstance(layer, (list, tuple)) else (layer,)
+        known = Recollection(method.forward_func, read, self.values)
+        self.layout = Layout(self.score.modules(), recollection=known)
 
     def plan(self, limit: int | None) -> Plan:
         """Noisy rows per call of the wrapped method."""
         elements = sum(v[0].numel() for v in self.values)
-        trial = self.layout.learns_from(self.values)
-        return Plan(limit, elements, parameter_count(self.score.modules()), trial=trial)
+        recall = self.layout.recall if self.layout.learns_from(self.values) else None
+        return Plan(limit, elements, parameter_count(self.score.modules()), recall=recall)
 
     def draw(self, samples: int, stdevs: Any, from_distribution: bool, source: Source) -> Noise:
         """Draw all that is random; the result gives the noisy inputs and changed arguments of a chunk."""

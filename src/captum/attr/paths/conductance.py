@@ -16,7 +16,7 @@ from captum._engine.place import Layers, Neuron
 from captum._engine.rows import Chunk, Rows, fold
 from captum._engine.sweep import Sweep, check_limit
 from captum.attr.base import GradientAttribution, LayerAttribution, NeuronAttribution, completeness_gap, wants_graph
-from captum.attr.paths.influence import gradients_at_layer
+from captum.attr.paths.influence import MORE_ROWS, gradients_at_layer
 from captum.attr.paths.integral import Tensors, points_on_path, precise
 from captum.attr.paths.quadrature import nodes_and_weights
 from captum.errors import CaptumWarning
@@ -31,17 +31,25 @@ class _Increments:
     The increments of a row add up to ``y(x) − y(x')`` exactly: the first node answers for all that happens before it,
     the last for all after it. Between two nodes the mean of their gradients counts; the left or the right one for the
     Riemann rules of that name.
+
+    Args:
+        ends: gives the layer's values at start and end, when the first chunk has shown how the model runs fastest.
+        method: name of the quadrature.
     """
 
-    def __init__(self, start: Tensors, end: Tensors, method: str) -> None:
+    def __init__(self, ends: Callable[[], tuple[Tensors, Tensors]], method: str) -> None:
         left = {"riemann_left": 1.0, "riemann_right": 0.0}.get(method, 0.5)
         self._shares = (left, 1 - left)
-        self._ends = (start, end)
+        self._read = ends
+        self._ends: tuple[Tensors, Tensors] = ((), ())
         self._last: list[tuple[Tensor, Tensor]] | None = None
-        self.totals = [torch.zeros(e.shape, dtype=precise(e.dtype), device=e.device) for e in end]
+        self.totals: list[Tensor] = []
 
     def add(self, chunk: Chunk, values: Tensors, grads: Tensors, last_variant: int) -> None:
         """Take in the next nodes; the pairs of a row follow each other (order ``"example"``)."""
+        if self._last is None:
+            self._ends = self._read()
+            self.totals = [torch.zeros(e.shape, dtype=precise(e.dtype), device=e.device) for e in self._ends[1]]
         first = torch.nonzero(chunk.variants == 0).flatten()
         final = torch.nonzero(chunk.variants == last_variant).flatten()
         kept: list[tuple[Tensor, Tensor]] = []
@@ -155,7 +163,7 @@ class LayerConductance(LayerAttribution, GradientAttribution):
         layers = self._layers(attribute_to_layer_input)
         nodes = nodes_and_weights(n_steps, method)[0]
         check_limit(internal_batch_size)
-        function.tune()
+        function.tune(layers.modules)
         start, end = function.baseline_values(baselines), function.end(create_graph)
 
         def body(chunk: Chunk) -> tuple[Tensors, Tensors]:
@@ -164,13 +172,13 @@ class LayerConductance(LayerAttribution, GradientAttribution):
 
             return function.run_on_path((start, end), chunk, nodes, run)
 
+        def ends() -> tuple[Tensors, Tensors]:
+            how = (create_graph, internal_batch_size)
+            return _values_at(function, layers, start, how), _values_at(function, layers, end, how)
+
         with function.running():
-            sums = _Increments(
-                _values_at(function, layers, start, (create_graph, internal_batch_size)),
-                _values_at(function, layers, end, (create_graph, internal_batch_size)),
-                method,
-            )
-            plan = function.plan(internal_batch_size)
+            sums = _Increments(ends, method)
+            plan = function.plan(internal_batch_size, 1 if create_graph else MORE_ROWS)
             sweep = Sweep(function.batch, n_steps, plan, order="example", label=self._label(show_progress))
             for chunk, (values, grads) in sweep.run(body):
                 sums.add(chunk, values, grads, n_steps - 1)
@@ -285,11 +293,11 @@ class NeuronConductance(NeuronAttribution, GradientAttribution):
         layers = self._layers(attribute_to_neuron_input)
         neuron = Neuron(function.score_of_model(), layers, neuron_selector)
         nodes, weights = nodes_and_weights(n_steps, method)
-        plan = function.plan(check_limit(internal_batch_size))
         start = function.baseline_values(baselines)
         start = start if create_graph else tuple(v.detach() for v in start)
         end = function.end(create_graph)
-        function.tune()
+        function.tune(layers.modules)
+        plan = function.plan(check_limit(internal_batch_size))
 
         def body(chunk: Chunk) -> Tensors:
             points = points_on_path(start, end, chunk, nodes)

@@ -296,7 +296,7 @@ class LayerGradientShap(LayerAttribution, GradientAttribution):
         function = self._at_inputs(inputs, target, additional_forward_args)
         layers = self._layers(attribute_to_layer_input)
         draws = _Draws(function, (baselines, inputs), n_samples, stdevs, Source(generator, seed))
-        function.tune()
+        function.tune(layers.modules)
         call = _Expectation(draws, self._multiply_by_inputs, create_graph)
         sweep = call.sweep(internal_batch_size, self._label(show_progress))
         means, delta = call.mean(sweep, lambda chunk: call.at_layer(chunk, layers), return_convergence_delta)

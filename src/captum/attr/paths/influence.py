@@ -20,6 +20,9 @@ from captum.log import log_usage
 
 __all__ = ["InternalInfluence"]
 
+#: How many times more rows fit where what comes before a layer keeps no graph.
+MORE_ROWS = 2
+
 
 def gradients_at_layer(
     function: AtInputs, layers: Layers, points: Tensors, chunk: Chunk, create_graph: bool
@@ -89,7 +92,7 @@ class InternalInfluence(LayerAttribution, GradientAttribution):
         layers = self._layers(attribute_to_layer_input)
         nodes, weights = nodes_and_weights(n_steps, method)
         start, end = function.baseline_values(baselines), function.end(create_graph)
-        function.tune()
+        function.tune(layers.modules)
 
         def body(chunk: Chunk) -> Tensors:
             grads = function.run_on_path(
@@ -103,7 +106,7 @@ class InternalInfluence(LayerAttribution, GradientAttribution):
             sweep = Sweep(
                 function.batch,
                 n_steps,
-                function.plan(check_limit(internal_batch_size)),
+                function.plan(check_limit(internal_batch_size), 1 if create_graph else MORE_ROWS),
                 label=self._label(show_progress),
             )
             for chunk, grads in sweep.run(body):
