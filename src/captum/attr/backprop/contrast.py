@@ -65,6 +65,8 @@ class Comparison:
         mode = RuleMode(Rescale(self.eps).table(), self.model, paired=True, on_unknown=self.on_unknown)
         done = run_ruled(function, mode, (points, twins), chunk.rows, layers=layers, create_graph=graph)
         parts = [g * (v - t) for g, v, t in zip(done.grads, done.values, done.twins, strict=True)]
+        if layers is not None:  # an entry that hides by −∞ does not differ from itself
+            parts = [torch.where(v == t, 0.0, p) for p, v, t in zip(parts, done.values, done.twins, strict=True)]
         return done, tuple(parts)
 
 
@@ -93,6 +95,14 @@ def _depends_on_more(module: nn.Module) -> bool:
     if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
         return module.dropout > 0
     return isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.RReLU))  # torch has no public base
+
+
+def nothing_for_each(parts: Tensors, rows: int) -> Tensors:
+    """Zeros for each row where a constant that all rows share, such as a table of angles, explains nothing."""
+    return tuple(
+        p.new_zeros((rows, *p.shape[1:])) if (p.dim() == 0 or len(p) != rows) and not p.is_meta and not p.any() else p
+        for p in parts
+    )
 
 
 def check_custom(custom: Any) -> Custom | None:
@@ -165,6 +175,7 @@ class Contrast:
         """Attributions of the pairs of a chunk, and how far they are from completeness."""
         points = tuple(chunk.rows.pick(v if self.create_graph else v.detach()) for v in self.function.values)
         done, parts = self.comparison.run(self.function, points, twins, chunk, self.layers, self.create_graph)
+        parts = nothing_for_each(parts, chunk.count)
         self._require_rows(parts, chunk)
         gap = completeness_gap(parts, done.scores, done.twin_scores).detach()
         if done.covers:
@@ -175,6 +186,7 @@ class Contrast:
             parts = done.grads
         else:
             return parts, gap
+        self._require_rows(parts, chunk)
         return parts, completeness_gap(parts, done.scores, done.twin_scores).detach()
 
     def _measure(self, gap: Tensor, parts: Tensors, done: Pass) -> None:

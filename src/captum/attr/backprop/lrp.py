@@ -17,7 +17,7 @@ from captum._engine.ruled_inputs import AtRuled, at_ruled
 from captum._engine.rules import OnUnknown, RuleMode
 from captum._engine.values import describe, parse_inputs
 from captum.attr.backprop.composites import Composite, read_composite
-from captum.attr.backprop.contrast import check_on_unknown, warn_of_training
+from captum.attr.backprop.contrast import check_on_unknown, nothing_for_each, warn_of_training
 from captum.attr.backprop.relevance_flow import RelevanceFlow, to_stdout
 from captum.attr.backprop.relevance_rules import EpsilonRule, PropagationRule
 from captum.attr.base import GradientAttribution, LayerAttribution, default_gradients
@@ -136,6 +136,7 @@ class LRP(GradientAttribution):
             done = run_ruled(
                 function, mode, (points, None), function.everyone(), layers=layers, seeds=lambda scores: scores
             )
+        done.grads = nothing_for_each(done.grads, function.batch)
         _warn_of_cancelling(done)
         unused = flow.unused()
         if unused:

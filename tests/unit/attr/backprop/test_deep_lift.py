@@ -311,31 +311,41 @@ def test_settings_of_layers_are_kept() -> None:
     assert layer._comparison.rule == "reveal_cancel"
 
 
-class WithBias(nn.Module):
-    """A layer that gives a tensor without rows beside its value, as position biases of T5."""
+class WithShare(nn.Module):
+    """A layer that gives a tensor without rows beside its value, as position biases of T5, or one that rows make."""
 
-    def __init__(self) -> None:
+    def __init__(self, constant: bool) -> None:
         super().__init__()
         self.inside = nn.Linear(3, 3)
+        self.constant = constant
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.inside(x), self.inside.bias[None]
+        return self.inside(x), self.inside.bias[None] if self.constant else x.sum(0, keepdim=True)
 
 
-class UsesBias(nn.Module):
-    def __init__(self) -> None:
+class UsesShare(nn.Module):
+    def __init__(self, constant: bool) -> None:
         super().__init__()
-        self.layer = WithBias()
+        self.layer = WithShare(constant)
 
     def forward(self, x: Tensor) -> Tensor:
-        value, bias = self.layer(x)
-        return (value * bias).tanh().sum(1)
+        value, shared = self.layer(x)
+        return (value * shared).tanh().sum(1)
 
 
-def test_a_layer_with_tensors_of_other_rows_is_refused() -> None:
-    model, x = UsesBias(), torch.randn(2, 3)
+def test_a_layer_with_a_tensor_that_rows_make_together_is_refused() -> None:
+    model, x = UsesShare(constant=False), torch.randn(2, 3)
     with pytest.raises(InputError, match="choose one inside it"):
         LayerDeepLift(model, model.layer).attribute(x)
     with pytest.raises(InputError, match="choose a module inside"):
         LayerLRP(model, model.layer).attribute(x, return_convergence_delta=True)
     assert LayerDeepLift(model, model.layer.inside).attribute(x).shape == (2, 3)
+
+
+def test_a_tensor_without_rows_that_does_not_vary_explains_nothing() -> None:
+    model, x = UsesShare(constant=True), torch.randn(2, 3)
+    for method in (LayerDeepLift, LayerLRP):
+        value, bias = method(model, model.layer).attribute(x)
+        torch.testing.assert_close(value, method(model, model.layer.inside).attribute(x))
+        assert bias.shape == (2, 3)
+        assert not bias.any()
