@@ -25,6 +25,7 @@ from captum.attr.games.shapley import OwenValues, ShapleyValues, ShapleyValueSam
 from captum.attr.games.similarity import ExponentialKernel
 from captum.attr.games.stopping import Samples, Stopping, parse_stopping
 from captum.attr.games.surrogate import LimeBase, fit_model
+from captum.attr.games.surrogate_errors import coefficient_errors
 from captum.attr.games.windows import parse_windows
 from captum.errors import InputError
 
@@ -147,11 +148,11 @@ def estimator_of(
         return _values(body, options), stopping.samples
     if isinstance(method, Lime):
         kernel = own_kernel(method)
-        if stopping.samples is None or kernel is None or options.max_evals is not None or options.with_errors:
-            message = "Lime over a loader takes a number of samples, and none of tol, max_evals, return_std_error."
+        if stopping.samples is None or kernel is None or options.max_evals is not None:
+            message = "Lime over a loader takes a number of samples, and none of tol and max_evals."
             raise InputError(message)
         coalitions = flip_coins(stopping.samples, players, options.source)
-        return _lime(method.interpretable_model, kernel, coalitions, game), stopping.samples + 1
+        return _lime(method.interpretable_model, kernel, coalitions, game, options), stopping.samples + 1
     draw = global_orders(players) if options.source is None else seeded_orders(players, options.source)
     pairs = options.source is not None or stopping.samples is None
     return _values(random_orders(players, draw, stopping, pairs), options), None
@@ -174,13 +175,16 @@ def _values(body: Estimator[Estimate], options: Options) -> Estimator[Fits]:
     return (estimate.values, estimate.errors) if options.with_errors else estimate.values
 
 
-def _lime(model: Any, kernel: ExponentialKernel, coalitions: Tensor, game: Played) -> Estimator[Fits]:
+def _lime(model: Any, kernel: ExponentialKernel, coalitions: Tensor, game: Played, options: Options) -> Estimator[Fits]:
     """One fit per number of the metric; a coalition weighs as much as the whole data is like itself under it."""
     full = yield everyone(coalitions.shape[1])
     scores = yield coalitions
     dtype = torch.float64 if game.dtype == torch.float64 else torch.float32
     weights = kernel.of_products(*game.products()).mean(1)
-    parts = coalitions.to(dtype), weights.to(dtype)
-    fits = [fit_model(model, parts[0], scores[:, i].to(dtype), parts[1]) for i in range(full.shape[1])]
-    rows = merged(fits)
-    return tuple(part.T.double() for part in rows) if isinstance(rows, tuple) else rows.T.double()
+    design, share = coalitions.to(dtype), weights.to(dtype)
+    columns = scores[:, : full.shape[1]].to(dtype).unbind(1)
+    errors = [coefficient_errors(model, design, c, share, options.source) for c in columns if options.with_errors]
+    rows = merged([fit_model(model, design, column, share) for column in columns])
+    if isinstance(rows, tuple):
+        return tuple(part.T.double() for part in rows)
+    return (rows.T.double(), torch.stack(errors, 1)) if errors else rows.T.double()

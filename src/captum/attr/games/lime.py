@@ -18,6 +18,7 @@ from captum.attr.games.setting import Setting, at_inputs, progress
 from captum.attr.games.similarity import ExponentialKernel, get_exp_kernel_similarity_function, similarities
 from captum.attr.games.stopping import parse_generator, parse_stopping
 from captum.attr.games.surrogate import LimeBase, fit_model, spend_fit
+from captum.attr.games.surrogate_errors import coefficient_errors
 from captum.errors import InputError, OutputError
 from captum.linear import SkLearnLasso
 from captum.linear.model import Model
@@ -134,6 +135,7 @@ class Lime(LimeBase):
         *,
         generator: torch.Generator | None = None,
         seed: int | None = None,
+        return_std_error: bool = False,
     ) -> Any:
         """Coefficients of the features in a model fitted around each example.
 
@@ -151,10 +153,12 @@ class Lime(LimeBase):
             show_progress: whether to draw a progress bar.
             generator: source of randomness; None draws from torch's global one, for each example anew.
             seed: or a seed for a generator of its own; then all examples share their coalitions.
+            return_std_error: whether to return standard errors too: of least squares and ridge regression by a formula,
+                infinite for too few samples; of other models, such as the default, by 100 more fits (bootstrap).
 
         Returns:
             Attributions in the structure of ``inputs`` (``(1, *)`` when the output is one number for the batch); or a
-            matrix ``(B, M)``, ids ascending.
+            matrix ``(B, M)``, ids ascending; with their standard errors in the same form, if asked for.
 
         Raises:
             OutputError: when the output is neither one number per example nor one for the batch.
@@ -162,8 +166,11 @@ class Lime(LimeBase):
         source = parse_generator(generator, seed)
         kernel = own_kernel(self)
         if kernel is None:
-            if source is not None:
-                message = "A generator or seed needs the class's own perturb_func and an exponential similarity."
+            if source is not None or return_std_error:
+                message = (
+                    "A generator, a seed and return_std_error need the class's own perturb_func and an exponential "
+                    "similarity."
+                )
                 raise InputError(message)
             return self._attribute_kwargs(
                 inputs=inputs,
@@ -180,8 +187,9 @@ class Lime(LimeBase):
         setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
         game = setting.game(setting.masks(feature_mask), setting.fill(baselines), perturbations_per_eval)
         with progress(game, self._label(show_progress), count + 1):
-            rows = self._fit_rows(game, kernel, count, source)
-        return finish(setting, game, rows, return_input_shape)
+            rows, errors = self._fit_rows(game, kernel, count, source, return_std_error)
+        values = finish(setting, game, rows, return_input_shape)
+        return (values, finish(setting, game, errors, return_input_shape)) if return_std_error else values
 
     def _attribute_kwargs(
         self,
@@ -223,11 +231,14 @@ class Lime(LimeBase):
         )
         return parts if is_inputs_tuple else parts[0]
 
-    def _fit_rows(self, game: Game, kernel: ExponentialKernel, count: int, source: torch.Generator | None) -> Fits:
-        """Coefficients ``(B, M)`` from coalitions that are scored together."""
+    def _fit_rows(
+        self, game: Game, kernel: ExponentialKernel, count: int, source: torch.Generator | None, with_errors: bool
+    ) -> tuple[Fits, Fits]:
+        """Coefficients ``(B, M)`` and their standard errors, from coalitions that are scored together."""
         models = count_models(game, game(everyone(game.players)))
         if not game.players:
-            return torch.zeros((models, 0), device="cpu")
+            nothing = torch.zeros((models, 0), device="cpu")
+            return nothing, nothing
         joint = models != game.batch
         drawn = [flip_coins(count, game.players, source) for _ in range(models if source is None else 1)]
         coalitions = drawn[0] if len(drawn) == 1 else torch.stack(drawn, 1)
@@ -235,11 +246,14 @@ class Lime(LimeBase):
         weights = similarities(kernel, game, coalitions, joint and game.batch > 1)
         dtype = torch.float64 if game.dtype == torch.float64 else torch.float32
         fits: list[Any] = []
+        errors: list[Any] = []
         for row in range(models):
             design = coalitions if coalitions.dim() == 2 else coalitions[:, row]
             parts = (design.to(dtype), scores[:, row].to(dtype), weights[:, row].to(dtype))
+            if with_errors:
+                errors.append(coefficient_errors(self.interpretable_model, *parts, source))
             fits.append(fit_model(self.interpretable_model, *parts))
-        return merged(fits)
+        return merged(fits), merged(errors or fits)
 
     def _user_rows(
         self,

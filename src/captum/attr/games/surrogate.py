@@ -52,15 +52,29 @@ class _Whole(ConstantReady):
     whole = True
 
 
+class _Rows(TensorDataset):
+    """Rows of tensors, a batch of which is read at once; that of all rows in order is the tensors themselves."""
+
+    def __getitems__(self, indices: list[int]) -> Tensors:
+        """The rows of a batch, for a loader."""
+        if indices == list(range(len(self.tensors[0]))):
+            return self.tensors
+        return tuple(tensor[indices] for tensor in self.tensors)
+
+
+def _as_read(batch: list[Any]) -> list[Any]:
+    return list(batch)
+
+
 def fit_model(model: Any, samples: Tensor, scores: Tensor, weights: Tensor) -> Any:
     """Fit an interpretable model to samples ``(K, M)``, scores ``(K,)`` and weights ``(K,)``: its representation.
 
     The global stream is as before; :func:`spend_fit` moves it on.
     """
-    data = TensorDataset(samples, scores, weights)
+    data = _Rows(samples, scores, weights)
     with torch.random.fork_rng(devices=[]), HOST:
         try:
-            model.fit(DataLoader(data, batch_size=len(samples)))
+            model.fit(DataLoader(data, batch_size=len(samples), collate_fn=_as_read))
         except Exception as fault:
             lost = int((~scores.isfinite()).sum())
             if not lost:
