@@ -344,3 +344,25 @@ def test_transformers_give_one_score_per_token(name: str, composite: str) -> Non
         whole.inputs, whole.target, whole.arguments
     )
     assert torch.isfinite(layer).all()
+
+
+class Rectified(nn.Module):
+    """w · norm(relu(a) + relu(b)): a norm gives an entry that is 0 the value −mean/std, and relevance."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        total = a.relu() + b.relu()
+        return (F.layer_norm(total, (8,)) * torch.linspace(1, 2, 8).to(a)).sum(1)
+
+
+def test_the_delta_tells_what_a_norm_passes_to_sums_that_are_zero() -> None:
+    draw = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(4, 8, generator=draw, dtype=torch.float64) for _ in range(2))
+    found, delta = LRP(Rectified()).attribute((a, b), return_convergence_delta=True)
+    total = a.relu() + b.relu()
+    relevance = F.layer_norm(total, (8,)) * torch.linspace(1, 2, 8).double()
+    lost = torch.where(total == 0, relevance, 0.0)
+    assert bool((lost.abs().sum(1) > 0.1).any())
+    torch.testing.assert_close(delta, lost.sum(1), rtol=1e-6, atol=1e-6)  # nothing else is lost, and all of it is told
+    for part, own in zip(found, (a, b), strict=True):
+        share = torch.where(total == 0, 0.0, own.relu() / torch.where(total == 0, 1.0, total))
+        torch.testing.assert_close(part, share * relevance, rtol=1e-6, atol=1e-6)
