@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum import attr
+from captum.errors import LayerError
 from tests.oracles.loops import chain
 from tests.subjects import drawn
 
@@ -178,3 +179,13 @@ def test_layers_and_neurons() -> None:
     close(neuron.attribute(X, 1, X0), attr.FeatureAblation(lambda x: NET.layer(x)[:, 1]).attribute(X, X0))
     both = neuron.attribute(X, (slice(0, 2),), X0)
     close(both, neuron.attribute(X, 0, X0) + neuron.attribute(X, 1, X0))
+
+
+def test_a_neuron_is_one_number() -> None:
+    convolution = torch.nn.Conv1d(1, 2, 2).double()
+    neuron = attr.NeuronFeatureAblation(torch.nn.Sequential(convolution, torch.nn.Flatten()), convolution)
+    with pytest.raises(LayerError, match="leaves several neurons"):
+        neuron.attribute(X[:, None], 1)
+    found = neuron.attribute(X[:, None], (1, 0))
+    close(found[:, 0, :2], convolution.weight[1, 0].detach() * X[:, :2])
+    assert not found[:, 0, 2].any()

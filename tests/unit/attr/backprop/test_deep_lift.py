@@ -133,6 +133,16 @@ def test_nothing_between_a_relu_and_a_max_pool_makes_no_difference(pool: nn.Modu
     torch.testing.assert_close(near, far, rtol=1e-10, atol=1e-13)
 
 
+def test_the_model_sees_the_rows_of_the_inputs_alone() -> None:
+    model, seen = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double(), []
+    model[1].register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0].detach().clone()))
+    x, x0 = drawn(5, 3, seed=1), drawn(5, 3, seed=2)
+    _, delta = DeepLift(model).attribute(x, x0, 1, return_convergence_delta=True)
+    assert delta.abs().max() < 1e-14
+    assert len(seen) == 1
+    torch.testing.assert_close(seen[0], model[0](x).detach())
+
+
 def test_one_module_many_times_and_modules_made_on_the_way() -> None:
     relu = nn.ReLU(inplace=True)
 

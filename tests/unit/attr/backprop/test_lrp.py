@@ -256,7 +256,8 @@ def test_layers() -> None:
     whole = LayerLRP(model, model.a).attribute(x, 1, attribute_to_layer_input=True)
     torch.testing.assert_close(whole, LRP(model).attribute(x, 1))
     relu = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1))
-    assert LayerLRP(relu, relu[1]).attribute(torch.ones(1, 3)).shape == (1, 3)
+    at_activation = LayerLRP(relu, relu[1]).attribute(torch.ones(1, 3))
+    torch.testing.assert_close(at_activation, LRP(relu[2]).attribute(relu[:2](torch.ones(1, 3)).detach()))
 
 
 def test_a_rule_of_ones_own() -> None:
