@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from captum._engine.score import Score
 from captum._engine.values import Leaves, describe
@@ -52,20 +53,26 @@ class Layer:
 
         def before(_module: nn.Module, args: Any, keywords: Any = None) -> Any:
             # other threads may run the module meanwhile, also while this hook is being removed
-            return watch.before((args, keywords)) if threading.get_ident() == thread else None
+            return watch.before(args, keywords) if threading.get_ident() == thread else None
 
         def after(_module: nn.Module, _args: Any, output: Any) -> Any:
             return watch.after(output) if threading.get_ident() == thread else None
 
-        self._watch = watch
-        with contextlib.ExitStack() as stack:
-            stack.callback(setattr, self, "_watch", outer)
+        handles: list[RemovableHandle] = []
+        try:
+            self._watch = watch
             if outer is not None:
-                stack.enter_context(outer.asleep())
-            stack.callback(self.module.register_forward_pre_hook(before, with_kwargs=True).remove)
-            stack.callback(self.module.register_forward_hook(after).remove)
+                outer.sleeps += 1
+            handles.append(self.module.register_forward_pre_hook(before, with_kwargs=True))
+            handles.append(self.module.register_forward_hook(after))
             yield
-        self.uses = watch.count
+            self.uses = watch.count
+        finally:
+            for handle in handles:
+                handle.remove()
+            if outer is not None:
+                outer.sleeps -= 1
+            self._watch = outer
 
     def describe(self) -> str:
         """Name the layer for a message."""
@@ -98,29 +105,21 @@ class _Watch:
     def __init__(self, layer: Layer, change: Change) -> None:
         self._layer = layer
         self._change = change
-        self._sleeps = False
+        self.sleeps = 0
         self.count = 0
         self._versions: dict[int, tuple[Tensor, int]] = {}
         self._given: list[tuple[Tensor, Tensor, int]] = []
 
-    @contextlib.contextmanager
-    def asleep(self) -> Generator[None]:
-        """See nothing for a while."""
-        self._sleeps = True
-        try:
-            yield
-        finally:
-            self._sleeps = False
-
-    def before(self, value: Any) -> Any:
-        """The module is about to run on ``value``, its arguments."""
-        if self._sleeps:
+    def before(self, args: Any, keywords: Any) -> Any:
+        """The module is about to run on these arguments."""
+        if self.sleeps:
+            return None
+        if self._layer.side == "output":
+            tensors = _tensors_in(args, keywords)
+            self._versions = {id(t): (t, t._version) for t in tensors if not t.is_inference()}
             return None
         leaves = Leaves([], [])
-        rebuild = leaves.gather(value, "value")
-        if self._layer.side == "output":
-            self._versions = {id(t): (t, t._version) for t in leaves.tensors if not t.is_inference()}
-            return None
+        rebuild = leaves.gather((args, keywords), "value")
         own = leaves.tensors
         if self._layer.in_place:
             leaves.tensors = [t.clone() if t.dtype.is_floating_point else t for t in own]
@@ -132,7 +131,7 @@ class _Watch:
 
     def after(self, value: Any) -> Any:
         """The module ran and returned ``value``."""
-        if self._sleeps:
+        if self.sleeps:
             return None
         if self._layer.side == "input":
             self._write_back()
@@ -172,6 +171,15 @@ class _Watch:
                 raise LayerError(message)
             own.copy_(given)
         self._given = []
+
+
+def _tensors_in(args: Any, keywords: Any) -> list[Tensor]:
+    """The tensors among a module's arguments, at any depth; nearly always the arguments are tensors themselves."""
+    if not keywords and all(isinstance(a, Tensor) for a in args):
+        return list(args)
+    leaves = Leaves([], [])
+    leaves.gather((args, keywords), "value")
+    return leaves.tensors
 
 
 def _merged(tensors: list[Tensor], floating: list[bool], new: Sequence[Tensor]) -> Iterator[Tensor]:
