@@ -2,8 +2,9 @@ r"""Least squares in closed form, for many games at once, on any device.
 
 .. math:: \min_{c,\,b} \sum_s w_s\,(y_s - b - x_s \cdot c)^2 + \alpha\,\lVert c \rVert^2
 
-The intercept is taken out by centring; the rest is solved in double precision by Cholesky, and by singular values where
-that is too ill-conditioned. Without a unique solution the one of smallest norm is given.
+The intercept is taken out by centring; the rest is solved in double precision on the shorter side of the design, by
+Cholesky, and by singular values where that is too ill-conditioned. Without a unique solution the one of smallest norm
+is given.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ __all__ = ["ClosedFormLinearRegression", "ClosedFormRidge", "Fit", "least_square
 
 # Cholesky squares the condition number of the design; beyond this ratio of its pivots the singular values are used.
 _SMALLEST_PIVOT = 1e-5
+# Eigenvalues of the samples' Gram matrix below this share of the largest are too close to those that are zero.
+_SMALLEST_EIGENVALUE = 1e-7
 
 
 class Fit(NamedTuple):
@@ -113,7 +116,8 @@ def _solve(x: Tensor, y: Tensor, w: Tensor | None, alpha: float, fit_intercept: 
         x_mean, y_mean = _mean(x, share), _mean(y, share)
         x, y = x - x_mean, y - y_mean
     if share is not None:
-        x, y = x * share.sqrt(), y * share.sqrt()
+        root = share.sqrt()
+        x, y = x.mul_(root) if fit_intercept else x * root, y * root
     c = _penalised(x, y, alpha)
     return c, (y_mean - x_mean @ c)[..., 0, :]
 
@@ -128,21 +132,38 @@ def _penalised(x: Tensor, y: Tensor, alpha: float) -> Tensor:
     """Minimise ``|y - x c|² + alpha |c|²`` for each design of a batch."""
     if x.shape[-1] == 0:
         return x.new_zeros(*x.shape[:-2], 0, y.shape[-1])
-    if x.shape[-2] < x.shape[-1] and alpha == 0:
-        return _by_singular_values(x, y, alpha)
-    gram = x.mT @ x
+    wide = x.shape[-2] < x.shape[-1]
+    if wide and alpha == 0:
+        return _of_smallest_norm(x, y)
+    gram = x @ x.mT if wide else x.mT @ x
     gram.diagonal(dim1=-2, dim2=-1).add_(alpha)
     factor, failed = torch.linalg.cholesky_ex(gram)
     pivots = factor.diagonal(dim1=-2, dim2=-1).abs()
     bad = (failed != 0) | ~(pivots.amin(-1) > _SMALLEST_PIVOT * pivots.amax(-1))
     if not bool(bad.any()):
-        return torch.cholesky_solve(x.mT @ y, factor)
-    if bool(bad.all()):
+        return x.mT @ torch.cholesky_solve(y, factor) if wide else torch.cholesky_solve(x.mT @ y, factor)
+    if wide or bool(bad.all()):
         return _by_singular_values(x, y, alpha)
     c = torch.empty(*x.shape[:-2], x.shape[-1], y.shape[-1], dtype=x.dtype, device=x.device)
     c[~bad] = torch.cholesky_solve(x[~bad].mT @ y[~bad], factor[~bad])
     c[bad] = _by_singular_values(x[bad], y[bad], alpha)
     return c
+
+
+def _of_smallest_norm(x: Tensor, y: Tensor) -> Tensor:
+    """The least-squares solution of smallest norm for fewer samples than features, through the samples' Gram matrix."""
+    if not bool(x.isfinite().all()):
+        return _by_singular_values(x, y, 0.0)
+    values, vectors = torch.linalg.eigh(x @ x.mT)
+    largest = values[..., -1:]
+    zero = values <= 8 * torch.finfo(x.dtype).eps * max(x.shape[-2:]) * largest
+    # what squares to zero need not be zero
+    hidden = torch.where(zero, torch.linalg.vector_norm(vectors.mT @ x, dim=-1), 0.0)
+    doubtful = (~zero & (values < _SMALLEST_EIGENVALUE * largest)) | (hidden > 1e-11 * largest.clamp(min=0).sqrt())
+    if bool(doubtful.any()):
+        return _by_singular_values(x, y, 0.0)
+    scale = torch.where(zero, 0.0, 1 / values.where(~zero, torch.ones_like(values)))
+    return x.mT @ (vectors @ (scale[..., None] * (vectors.mT @ y)))
 
 
 def _by_singular_values(x: Tensor, y: Tensor, alpha: float) -> Tensor:

@@ -234,4 +234,5 @@ def rows_of(train_data: Iterable[Sequence[Tensor]]) -> TrainingRows:
     targets = torch.cat([target for _, target, _ in batches])
     if targets.dim() == 2 and targets.shape[1] == 1:
         targets = targets[:, 0]
-    return TrainingRows(torch.cat([x for x, _, _ in batches]), targets, torch.cat(weights) if weights else None)
+    inputs = batches[0][0] if len(batches) == 1 else torch.cat([x for x, _, _ in batches])
+    return TrainingRows(inputs, targets, torch.cat(weights) if weights else None)

@@ -64,9 +64,14 @@ def sklearn_train_linear_model(
         MissingDependencyError: scikit-learn is not installed.
         InputError: it has no such estimator, or what it fits is not linear.
     """
-    estimator = _estimator(sklearn_trainer)(**construct_kwargs)
+    options = dict(construct_kwargs)
     rows = rows_of(dataloader)
-    inputs = _array(rows.inputs)
+    if sklearn_trainer == "linear_model.Lasso" and not norm_input and "copy_X" not in options:
+        # a copy of its own in the order that it works in, which it need not copy again
+        inputs, options["copy_X"] = _columns(rows.inputs), False
+    else:
+        inputs = _array(rows.inputs)
+    estimator = _estimator(sklearn_trainer)(**options)
     norm = None
     if norm_input:
         mean, std = inputs.mean(0), inputs.std(0)
@@ -124,6 +129,13 @@ def _fit(estimator: _Estimator, inputs: Array, rows: TrainingRows, options: Mapp
 
 def _array(x: Tensor) -> Array:
     return x.detach().to("cpu", torch.float64).numpy()
+
+
+def _columns(x: Tensor) -> Array:
+    """A new array, column by column in memory."""
+    columns: Array = np.empty(tuple(x.shape), order="F")
+    torch.from_numpy(columns).copy_(x.detach())
+    return columns
 
 
 def _tensor(values: Array, rows: TrainingRows) -> Tensor:

@@ -170,3 +170,20 @@ def test_models_equal_scikit_learn(weighted: bool, outputs: int) -> None:
         np.testing.assert_allclose(
             model(x).detach().numpy(), reference.predict(x.numpy()).reshape(30, outputs), atol=1e-9
         )
+
+
+def test_more_features_than_samples() -> None:
+    """Solved through the samples: as by numpy, also with equal, nearly equal and absent samples."""
+    for seed in range(20):
+        x, y = (rand(6, 15, seed=seed) > 0).double(), rand(6, seed=seed + 50)
+        if seed % 2:
+            x[5] = x[0]
+        if seed % 5 == 0:
+            x[4] = 0
+        if seed % 4 == 0:
+            x[5] = x[1] + 1e-7 * rand(15, seed=seed + 90)
+        for alpha in (0.0, 0.5):
+            fit = least_squares(x, y, alpha=alpha)
+            c, b = oracle(x, y, None, alpha, True)
+            np.testing.assert_allclose(fit.coefficients.numpy(), c, rtol=1e-5, atol=1e-7 * (1 + abs(c).max()))
+            np.testing.assert_allclose(fit.intercept.numpy(), b, rtol=1e-5, atol=1e-6 * (1 + abs(c).max()))

@@ -12,6 +12,7 @@ from captum._engine.values import describe
 from captum.attr.games.features import Groups
 from captum.attr.games.fills import BackgroundReady, ConstantReady
 from captum.attr.games.game import Game
+from captum.attr.games.play import BLOCK_ENTRIES
 from captum.errors import InputError
 
 MODES = ("cosine", "euclidean")
@@ -94,13 +95,15 @@ def _rows_of(samples: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
 
 def _linear(features: Groups, game: Game, coalitions: Tensor, bases: tuple[Tensor, ...]) -> list[Tensor]:
     """x·x, x·y and y·y, ``(K, B)`` each, for a filling that does not depend on the coalition."""
-    members = coalitions.double()
-    products: list[Tensor] = []
-    for kept, gone in _group_sums(features, game.variable.values, bases, game.batch):
-        change = kept - gone
-        rise = members @ change.T if members.dim() == 2 else torch.einsum("kbm,bm->kb", members, change)
-        products.append(rise + gone.sum(1))
-    return products
+    sums = _group_sums(features, game.variable.values, bases, game.batch)
+    parts: list[Tensor] = []
+    for block in coalitions.split(max(1, BLOCK_ENTRIES // max(1, coalitions[:1].numel()))):
+        members = block.double()
+        changes = [kept - gone for kept, gone in sums]
+        shared = members.dim() == 2
+        rises = [members @ c.T if shared else torch.einsum("kbm,bm->kb", members, c) for c in changes]
+        parts.append(torch.stack(rises, 0))
+    return [rise + gone.sum(1) for rise, (_, gone) in zip(torch.cat(parts, 1), sums, strict=True)]
 
 
 def _group_sums(

@@ -54,7 +54,7 @@ def test_intervals_of_least_squares_cover(count: int) -> None:
     assert 0.93 <= covered("least squares", 200, count) < 1.0
 
 
-@pytest.mark.parametrize("runs", [15, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [15, pytest.param(60, marks=pytest.mark.slow)])
 def test_intervals_of_a_lasso_cover(runs: int) -> None:
     """Likewise, by the bootstrap."""
     assert 0.93 <= covered("lasso", runs, 60) < 1.0
