@@ -157,6 +157,8 @@ def parse_inputs(inputs: Any, forward: Any = None) -> Inputs:
         rebuild = leaves.gather(inputs, type(inputs).__name__)
     if not leaves.tensors:
         hint = "pass torch.as_tensor(…)" if hasattr(inputs, "__array__") else "pass a Tensor, or a structure of them"
+        if hasattr(inputs, "to_numpy"):
+            hint = "pass torch.tensor(table.to_numpy(), dtype=torch.float32), or a pandas table to captum.explain"
         message = f"Expected inputs with at least one Tensor, got {describe(inputs)}; {hint}."
         raise InputTypeError(message)
     return Inputs(tuple(leaves.tensors), tuple(leaves.names), form, rebuild)

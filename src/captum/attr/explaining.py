@@ -19,6 +19,7 @@ from captum.attr.question import AUTO, Question, ask
 from captum.attr.results.features import MODALITIES
 from captum.attr.results.leaves import is_sequence, map_tensors
 from captum.attr.results.naming import Names, class_names_of, feature_names_of, layer_name, tokens_of
+from captum.attr.tables import read_tables
 from captum.errors import CaptumWarning, InputError, InputTypeError
 
 __all__ = ["explain"]
@@ -83,7 +84,8 @@ def explain(
 
     Args:
         model: A model, or a function of the inputs that returns scores ``(N,)`` or ``(N, C)``.
-        inputs: ``N`` rows: a tensor ``(N, *)``, a tuple, or a dict, ``BatchEncoding`` or dataclass of tensors.
+        inputs: ``N`` rows: a tensor ``(N, *)``, a tuple, or a dict, ``BatchEncoding`` or dataclass of tensors; or a
+            pandas table of numeric columns, whose names become ``feature_names``.
         method: A name in ``captum.attr.registry.METHODS``, an attribution class, an object of one, or a list of these.
             With ``layer=`` a name such as ``"integrated_gradients"`` means its layer sibling, with ``neuron_selector=``
             its neuron sibling.
@@ -92,7 +94,7 @@ def explain(
         layer: A module of the model or its dotted name, for layer and neuron methods.
         neuron_selector: The neuron of the layer: an index, a tuple of indices, or a function of the layer's value.
         baselines: What counts as "nothing there", zero by default. Methods that draw from a distribution of baselines
-            take ``(M, *)``, and a single row of zeros when none is given.
+            take ``(M, *)``, and a single row of zeros when none is given. Beside a pandas table also a table.
         noise_tunnel: Average over noisy copies of the inputs: ``"smoothgrad"``, ``"smoothgrad_sq"`` or ``"vargrad"``,
             ``True`` for the first, or a dict of the arguments of ``NoiseTunnel.attribute``. ``stdevs`` is by default
             15 % of the range of each input, and for token ids half the standard deviation of the embeddings.
@@ -120,6 +122,7 @@ def explain(
         message = f"expected modality as one of {', '.join(MODALITIES)}, got {str(modality)[:40]!r}"
         raise InputError(message)
     _warn_if_training(model)
+    inputs, baselines, feature_names = read_tables(model, inputs, baselines, feature_names)
     call = Call(
         model, inputs, layer, neuron_selector, baselines, noise_tunnel, additional_forward_args, dict(arguments)
     )
