@@ -172,7 +172,7 @@ class Call:
         mutates: whether the user's call writes into ``args[0]``.
     """
 
-    __slots__ = ("_writes", "args", "function", "kwargs", "mode", "mutates", "operator", "path")
+    __slots__ = ("_active", "_writes", "args", "function", "kwargs", "mode", "mutates", "operator", "path")
 
     def __init__(
         self, mode: RuleMode, spelling: Spelling, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
@@ -192,6 +192,7 @@ class Call:
         elif spelling.inplace_at >= 0:
             self._normalise_inplace(spelling.inplace_at)
         self.path: list[Tensor] = []
+        self._active: list[Tensor] | None = None
 
     def _normalise_inplace(self, position: int) -> None:
         """Call the functional form, and remember whether the user asked for the in-place one."""
@@ -210,7 +211,11 @@ class Call:
     @property
     def active(self) -> list[Tensor]:
         """Tensors on the path from which a derivative leads to the variables."""
-        return self.mode.leading(self.path)
+        found = self._active
+        if found is None:
+            found = self.mode.leading(self.path)
+            self._active = None if self.mutates else found  # what is written to may lead there afterwards
+        return found
 
     @property
     def passive(self) -> list[Tensor]:

@@ -8,6 +8,13 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+
+def carried(module: nn.Module | None, attribute: str) -> object:
+    """An attribute of a module that has it at all: no search through parameters and submodules."""
+    named = module is not None and (attribute in vars(module) or hasattr(type(module), attribute))
+    return getattr(module, attribute, None) if named else None
 
 
 class ModuleStack:
@@ -40,15 +47,17 @@ class ModuleStack:
             self._running.pop()
             return None if self._change is None or output is None else self._change(module, args, output)
 
-        with contextlib.ExitStack() as stack:
+        handles: list[RemovableHandle] = []
+        try:
             for module in self._root.modules():
                 if type(module).__name__ != "OptimizedModule":  # a wrapper that shares its module's hooks
-                    stack.callback(module.register_forward_pre_hook(enter).remove)
-                    stack.callback(module.register_forward_hook(leave, always_call=True).remove)
-            try:
-                yield
-            finally:
-                self._running.clear()
+                    handles.append(module.register_forward_pre_hook(enter))
+                    handles.append(module.register_forward_hook(leave, always_call=True))
+            yield
+        finally:
+            for handle in reversed(handles):
+                handle.remove()
+            self._running.clear()
 
     @property
     def current(self) -> nn.Module | None:

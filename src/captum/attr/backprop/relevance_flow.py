@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from captum._engine.calls import MARK, Call, Mark, reduce_to, route, route_in_place
-from captum._engine.module_stack import ModuleStack
+from captum._engine.module_stack import ModuleStack, carried
 from captum._engine.operators import Kind
 from captum._engine.rules import Table
 from captum.attr.backprop.affine import Affine, as_affine, pooling
 from captum.attr.backprop.composites import Composite, Site
-from captum.attr.backprop.relevance_products import Pull, adds_up, attention, summand, transposed
+from captum.attr.backprop.relevance_products import adds_up, attention, linearised, summand
 from captum.attr.backprop.relevance_rules import EpsilonRule, PassRule, PropagationRule, propagated, stabilised
 from captum.attr.backprop.relevance_softmax import (
     Shift,
@@ -27,7 +27,7 @@ from captum.attr.backprop.relevance_softmax import (
     taylor,
     written_out,
 )
-from captum.attr.backprop.slopes import bends, detached, distinct, is_half, widened
+from captum.attr.backprop.slopes import bends, detached, distinct, widened
 
 _GATES = {"sigmoid", "hardsigmoid"}
 _NORMALISERS = {"rsqrt", "reciprocal"}
@@ -260,7 +260,7 @@ class RelevanceFlow:
     def _own(self) -> PropagationRule | None:
         """The rule that the running module carries."""
         module = self.stack.current
-        found: object = getattr(module, "rule", None)
+        found = carried(module, "rule")
         if not isinstance(found, PropagationRule):
             return None
         self.asked.add(id(module))
@@ -268,7 +268,7 @@ class RelevanceFlow:
 
     def unused(self) -> list[str]:
         """Paths of modules whose rules no operator asked for, other than rules that do as activations do."""
-        named = ((name, m, getattr(m, "rule", None)) for name, m in self.model.named_modules())
+        named = ((name, m, carried(m, "rule")) for name, m in self.model.named_modules())
         return [
             name
             for name, module, rule in named
@@ -331,7 +331,7 @@ class RelevanceFlow:
         active = distinct(call.active)
         saved = [call.mode.save(t) for t in active]
         dtypes = [t.dtype for t in active]
-        value, back = _linearised(call, active)
+        value, back = linearised(call, active)
         z = call.mode.save(value)
         alone = len(active) == 1 and (call.name == "linear" or call.name.startswith("conv"))  # nobody else holds g
 
@@ -354,30 +354,14 @@ class RelevanceFlow:
         return out
 
 
-def _linearised(call: Call, active: list[Tensor]) -> tuple[Tensor, Pull]:
-    """The value of a call, and its transposed derivative by the tensors that vary, in single precision at least.
-
-    Half precision has too few digits and too narrow a range for quotients R / z.
-    """
-    half = any(is_half(t) for t in active)
-    closed = None if half else transposed(call, active)
-    if closed is not None:
-        return call.evaluate(detached), closed
-    with torch.enable_grad():
-        leaves = {id(t): widened(t.detach()).requires_grad_() for t in active}
-        inner = call.evaluate(lambda t: leaves[id(t)] if id(t) in leaves else widened(t.detach()))
-    inputs = [leaves[id(t)] for t in active]
-    value = call.evaluate(detached) if half else inner.detach()
-    return value, lambda g: torch.autograd.grad(inner, inputs, g.to(inner.dtype))
-
-
 def _depth(call: Call) -> int:
     """Number of affine operators with parameters on the longest way to a call."""
-    depths = [0]
+    deepest = 0
     for tensor in call.active:
         mark = call.mode.marks.get(tensor, call.mode)
-        depths.append(0 if mark is None else mark.notes.get("depth", 0))
-    return max(depths)
+        if mark is not None:
+            deepest = max(deepest, mark.notes.get("depth", 0))
+    return deepest
 
 
 def _role(tensor: Tensor, call: Call) -> str | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum._engine.calls import Call, reduce_to, route
 from captum.attr.backprop.relevance_rules import stabilised
-from captum.attr.backprop.slopes import widened
+from captum.attr.backprop.slopes import detached, is_half, widened
 
 Pull = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -61,6 +61,23 @@ def transposed(call: Call, active: list[Tensor]) -> Pull | None:
             reduce_to(a.tensor.transpose(-1, -2) @ g, b.tensor),
         )
     return None
+
+
+def linearised(call: Call, active: list[Tensor]) -> tuple[Tensor, Pull]:
+    """The value of a call, and its transposed derivative by the tensors that vary, in single precision at least.
+
+    Half precision has too few digits and too narrow a range for quotients R / z.
+    """
+    half = any(is_half(t) for t in active)
+    closed = None if half else transposed(call, active)
+    if closed is not None:
+        return call.evaluate(detached), closed
+    with torch.enable_grad():
+        leaves = {id(t): widened(t.detach()).requires_grad_() for t in active}
+        inner = call.evaluate(lambda t: leaves[id(t)] if id(t) in leaves else widened(t.detach()))
+    inputs = [leaves[id(t)] for t in active]
+    value = call.evaluate(detached) if half else inner.detach()
+    return value, lambda g: torch.autograd.grad(inner, inputs, g.to(inner.dtype))
 
 
 def attention(call: Call, epsilon: float) -> Any:

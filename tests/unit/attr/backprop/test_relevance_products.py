@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum.attr import LRP, composites
-from captum.attr.backprop import relevance_flow
+from captum.attr.backprop import relevance_flow, relevance_products
 
 Body = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -78,7 +78,7 @@ def test_closed_forms_are_what_autograd_finds(name: str, epsilon: float, monkeyp
     x = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     method = LRP(Net(BODIES[name]), composite=composites.attn_lrp(epsilon=epsilon))
     found = method.attribute(x)
-    monkeypatch.setattr(relevance_flow, "transposed", lambda _call, _active: None)
+    monkeypatch.setattr(relevance_products, "transposed", lambda _call, _active: None)
     table = relevance_flow.RelevanceFlow.table
 
     def plain(flow: relevance_flow.RelevanceFlow) -> Any:
