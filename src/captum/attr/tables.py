@@ -78,7 +78,9 @@ def _in_order(baselines: pd.DataFrame, inputs: pd.DataFrame) -> pd.DataFrame:
     if given == wanted:
         return baselines
     if len(given) != len(wanted) or set(given) != set(wanted) or len(set(given)) < len(given):
-        message = f"Expected baselines with the {len(wanted)} columns of the inputs, got {len(given)}, which are not the same."
+        message = (
+            f"Expected baselines with the inputs' {len(wanted)} columns, got {len(given)}, which are not the same."
+        )
         raise BaselineError(message)
     return baselines.loc[:, wanted]
 

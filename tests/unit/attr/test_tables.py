@@ -69,9 +69,9 @@ def test_baselines_may_be_a_table_with_its_columns_in_another_order(model: nn.Mo
     twins = pd.DataFrame(VALUES.numpy(), columns=["a", "a", "b"])
     alike = captum.explain(model, twins, target=1, baselines=pd.DataFrame([[35.0, 1.0, 0.0]], columns=twins.columns))
     torch.testing.assert_close(alike.attributions, expected)
-    with pytest.raises(BaselineError, match=r"the 3 columns of the inputs, got 3, which are not the same"):
+    with pytest.raises(BaselineError, match=r"the inputs' 3 columns, got 3, which are not the same"):
         captum.explain(model, twins, target=1, baselines=twins[["b"]].assign(a=1.0, c=2.0))
-    with pytest.raises(BaselineError, match=r"the 3 columns of the inputs, got 2"):
+    with pytest.raises(BaselineError, match=r"the inputs' 3 columns, got 2"):
         captum.explain(model, TABLE, target=1, baselines=start[["age", "debt"]])
 
 
