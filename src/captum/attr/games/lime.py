@@ -13,7 +13,7 @@ from captum._engine.values import parse_inputs
 from captum.attr.games.features import Groups, parse_masks
 from captum.attr.games.fills import ConstantReady, Fill
 from captum.attr.games.game import Game
-from captum.attr.games.play import HOST, everyone
+from captum.attr.games.play import HOST, block_rows, everyone
 from captum.attr.games.setting import Setting, at_inputs, progress
 from captum.attr.games.similarity import ExponentialKernel, get_exp_kernel_similarity_function, similarities
 from captum.attr.games.stopping import parse_generator, parse_stopping
@@ -324,7 +324,9 @@ def own_kernel(method: Lime) -> ExponentialKernel | None:
 
 def flip_coins(count: int, players: int, source: torch.Generator | None) -> Tensor:
     """Coalitions, bool ``(count, M)``; from the global stream also what a fit takes from it."""
-    flips = torch.bernoulli(torch.full((count, players), 0.5, device="cpu"), generator=source).bool()
+    flips = torch.empty((count, players), dtype=torch.bool, device="cpu")
+    for block in flips.split(block_rows(players, 1)):
+        block.copy_(torch.bernoulli(torch.full(block.shape, 0.5, device="cpu"), generator=source))
     if source is None:
         spend_fit(players)
     return flips

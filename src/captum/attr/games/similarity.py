@@ -67,7 +67,12 @@ def _flat(value: Any) -> Tensor:
     if not all(isinstance(p, Tensor) for p in parts):
         message = f"Expected tensors to compare, got {describe(value)}."
         raise InputError(message)
-    return torch.cat([p.reshape(-1).double().cpu() for p in parts])
+    return torch.cat([_real(p).reshape(-1).double().cpu() for p in parts])
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """Complex numbers as pairs, whose inner product is the real part of theirs."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def similarities(kernel: ExponentialKernel, game: Game, coalitions: Tensor, joint: bool) -> Tensor:
@@ -113,18 +118,21 @@ def _group_sums(
     own, mixed, other = (torch.zeros((batch, features.players), dtype=torch.float64, device="cpu") for _ in range(3))
     for ids, value, base in zip(features.ids, values, bases, strict=True):
         width = math.prod(value.shape[1:])
-        x = finite(value).expand(batch, *value.shape[1:]).reshape(batch, width)
-        b = finite(base).expand(batch, *base.shape[1:]).reshape(batch, width)
+        x, b = (finite(t.to(value.dtype) if value.is_complex() else t) for t in (value, base))
+        x, b = (t.expand(batch, *t.shape[1:]).reshape(batch, width, -1) for t in (x, b))
         place = ids.reshape(len(ids), width).expand(batch, width)
-        own.scatter_add_(1, place, x * x)
-        mixed.scatter_add_(1, place, x * b)
-        other.scatter_add_(1, place, b * b)
+        own.scatter_add_(1, place, (x * x).sum(2))
+        mixed.scatter_add_(1, place, (x * b).sum(2))
+        other.scatter_add_(1, place, (b * b).sum(2))
     return [(own, own), (own, mixed), (own, other)]
 
 
 def finite(tensor: Tensor) -> Tensor:
-    """In double precision on the CPU; a NaN or inf baseline marks a missing value and counts as 0."""
-    return torch.nan_to_num(tensor.detach().to("cpu", torch.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    """In double precision on the CPU, complex numbers as pairs.
+
+    A NaN or inf baseline marks a missing value and counts as 0.
+    """
+    return torch.nan_to_num(_real(tensor.detach()).to("cpu", torch.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _direct(game: Game, coalitions: Tensor) -> list[Tensor]:

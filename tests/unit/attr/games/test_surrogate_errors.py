@@ -136,3 +136,21 @@ def test_what_cannot_be_told() -> None:
 
     with pytest.raises(InputError, match="tuple"):
         attr.Lime(bent, Pair()).attribute(X, seed=0, return_std_error=True)
+
+
+def test_a_complex_input_is_weighed_whole() -> None:
+    """As its real and imaginary parts side by side are."""
+    real, imaginary = drawn(2, 3, seed=8, dtype=torch.float64), drawn(2, 3, seed=9, dtype=torch.float64)
+
+    def score(a: Tensor, b: Tensor) -> Tensor:
+        return (a * b + a.square()).sum(1) * b[:, 0]
+
+    mask = (torch.tensor([[0, 1, 2]]),) * 2
+    parts = attr.Lime(score, ClosedFormLinearRegression())
+    expected = parts.attribute((real, imaginary), feature_mask=mask, n_samples=40, seed=0)[0]
+    whole = attr.Lime(lambda z: score(z.real, z.imag), ClosedFormLinearRegression())
+    inputs = torch.complex(real, imaginary)
+    torch.testing.assert_close(whole.attribute(inputs, n_samples=40, seed=0), expected)
+    kernel = ExponentialKernel("euclidean")
+    near = kernel(inputs, inputs * 0.5)
+    assert near == pytest.approx(kernel((real, imaginary), (real * 0.5, imaginary * 0.5)))
