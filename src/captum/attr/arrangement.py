@@ -34,7 +34,11 @@ def arrangement(value: Tensor, layer: nn.Module, modules: Modules, image: tuple[
     if value.dim() == 4 and image is not None and _is_channels_last(value.shape[1:], layer, image):
         _require_whole_rows(value, layer, rows)
         return lambda t: t.permute(0, 3, 1, 2)
-    if value.dim() < 3:
+    if value.dim() < 2:
+        kind = type(layer).__name__
+        message = f"Expected a layer with channels, (B, C, *spatial); the value of {kind} is {tuple(value.shape)}."
+        raise LayerError(message)
+    if value.dim() == 2:
         _require_whole_rows(value, layer, rows)
     if value.dim() != 3 or _is_channels_first(value, layer, modules):
         return lambda t: t
@@ -56,7 +60,7 @@ def arrangement(value: Tensor, layer: nn.Module, modules: Modules, image: tuple[
 
 def _require_whole_rows(value: Tensor, layer: nn.Module, rows: int) -> None:
     """Require that positions lie in their row of the model's inputs, and not side by side as rows of the layer."""
-    if value.dim() and len(value) in (1, rows):  # a single one is shared by all rows
+    if len(value) in (1, rows):  # a single one is shared by all rows
         return
     message = (
         f"Expected one map for each of {rows} rows of the inputs; the value of {type(layer).__name__} is "

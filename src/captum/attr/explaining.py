@@ -17,10 +17,10 @@ from captum.attr.binding import Call, Model, bind, described
 from captum.attr.explanation import Explanation
 from captum.attr.question import AUTO, Question, ask
 from captum.attr.results.features import MODALITIES
-from captum.attr.results.leaves import is_sequence, map_tensors
+from captum.attr.results.leaves import is_sequence, leaves, map_tensors
 from captum.attr.results.naming import Names, class_names_of, feature_names_of, layer_name, tokens_of
 from captum.attr.tables import read_tables
-from captum.errors import CaptumWarning, InputError, InputTypeError
+from captum.errors import CaptumWarning, InputError, InputTypeError, LayerError
 
 __all__ = ["explain"]
 
@@ -166,6 +166,7 @@ def _explained(call: Call, question: Question, method: MethodLike, names: _Names
     row = bound.row
     if row.kind == "layer":
         result = _rows_first(result, question.inputs.batch, getattr(bound.method, "batch_dims", ()))
+        result = _row_by_row(result, question.inputs.batch)
     keeps_units = getattr(bound.method, "multiplies_by_inputs", row.multiplies_by_inputs) is True
     squared = bound.arguments.get("nt_type", "smoothgrad") != "smoothgrad"
     return Explanation(
@@ -200,6 +201,21 @@ def _rows_first(result: object, rows: int, dims: Sequence[int]) -> object:
         return tensor.movedim(dim, 0) if dim else tensor
 
     return map_tensors(moved, result)
+
+
+def _row_by_row(result: object, rows: int) -> object:
+    """Values of a layer that has several rows for each row of the inputs, as parts of the only row."""
+    tensors = [leaf.value for leaf in leaves(result)]
+    if not tensors or tensors[0].dim() == 0 or len(tensors[0]) in (1, rows):
+        return result
+    if rows == 1:
+        return map_tensors(lambda t: t.unsqueeze(0) if t.dim() and len(t) != 1 else t, result)
+    message = (
+        f"The layer's values {tuple(tensors[0].shape)} cannot be told apart by the {rows} rows of the inputs, as in "
+        "window attention, or frames that lie beside the batch. Explain one row at a time, choose another layer, or "
+        "call attribute() of the method itself, which returns the values as they are."
+    )
+    raise LayerError(message)
 
 
 def _two(result: tuple[object, ...]) -> tuple[object, object]:

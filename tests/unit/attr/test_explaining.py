@@ -371,3 +371,27 @@ def test_what_belongs_to_the_noise_is_said_so() -> None:
         explain(model, x, "ig")
     with pytest.raises(LayerError, match="no layer 'body': it has no modules inside"):
         explain(model, x, "layer_activation", layer="body")
+
+
+class Frames(nn.Module):
+    """Frames of a clip beside the batch, inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.out = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.out(self.map(clip.flatten(0, 1)).relu().mean((2, 3))).unflatten(0, (len(clip), -1)).mean(1)
+
+
+@pytest.mark.parametrize("method", ["layer_activation", "layer_gradient_x_activation", "layer_grad_cam"])
+def test_a_layer_with_several_rows_for_each_row(method: str) -> None:
+    torch.manual_seed(0)
+    model, clip = Frames().eval(), torch.rand(2, 5, 3, 8, 8)
+    with pytest.raises(LayerError, match=r"\(10, \d, 6, 6\) cannot be told apart by the 2 rows .* one row at a time"):
+        explain(model, clip, method, layer="map")
+    found = explain(model, clip[:1], method, layer="map")
+    assert isinstance(found.attributions, Tensor)
+    assert found.attributions.shape[:2] == (1, 5)
+    assert set(found.to_frame().row) == {0}
+    torch.testing.assert_close(found[0].attributions, found.attributions)

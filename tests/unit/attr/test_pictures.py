@@ -161,3 +161,11 @@ def test_numbers_that_are_no_map_say_how_to_draw_them() -> None:
     with pytest.raises(InputError, match=r"these are \(1, 5\): arrange them as a map .* or choose kind='bar'"):
         image.plot()
     assert image.plot(kind="bar").axes
+
+
+def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ends in a format of pictures, .*png.*; got '\.xyz'"):
+        rows(1).plot(path=tmp_path / "new" / "picture.xyz")
+    assert not (tmp_path / "new").exists()
+    rows(1).plot(path=tmp_path / "new" / "picture.PNG")
+    assert (tmp_path / "new" / "picture.PNG").stat().st_size > 1000

@@ -82,9 +82,19 @@ def draw(explanation: Explanation, kind: str | None, path: str | os.PathLike[str
         raise InputError(message)
     figure = KINDS[chosen](explanation, options)
     if path is not None:
+        _require_format(figure, Path(path))
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150, bbox_inches="tight")
     return figure
+
+
+def _require_format(figure: Figure, path: Path) -> None:
+    """Require an ending that says a format; without any it is a PNG."""
+    known = sorted(figure.canvas.get_supported_filetypes())
+    ending = path.suffix.removeprefix(".").lower()
+    if ending and ending not in known:
+        message = f"expected a path that ends in a format of pictures, {', '.join(known)}; got {path.suffix[:20]!r}"
+        raise InputError(message)
 
 
 def draw_view(explanation: Explanation, view: View) -> Figure:

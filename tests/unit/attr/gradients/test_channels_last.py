@@ -111,6 +111,12 @@ def test_frames_have_maps_of_their_own() -> None:
     torch.testing.assert_close(maps, each)
 
 
+def test_a_value_without_channels_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)).eval()
+    with pytest.raises(LayerError, match=r"with channels, .* Flatten is \(3,\)"):
+        LayerGradCam(model, model[1]).attribute(torch.rand(3, 4))
+
+
 def test_a_value_that_rows_share_is_read_as_it_is() -> None:
     places, head = nn.Embedding(4, 6), nn.Linear(6, 2)
 
