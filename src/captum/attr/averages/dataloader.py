@@ -101,6 +101,7 @@ class _LoaderGame:
     def _pass(self, coalitions: Tensor, draws: Tensor) -> Tensor:
         """One traversal of the loader."""
         totals: list[Any] = [None] * len(coalitions)
+        batches = 0
         products = torch.zeros((3, len(coalitions)), dtype=torch.float64, device="cpu")
         for place, raw in enumerate(self._loader):
             batch = Batch(raw)
@@ -114,8 +115,10 @@ class _LoaderGame:
                 output = batch.call(self._forward, self._roles, elements)
                 totals[number] = self._reduce(totals[number], output, elements)
             self.advance(1)
-        if not self.samples:
-            message = "Expected a dataloader with at least one batch, got none."
+            batches += 1
+        if not batches:
+            again = " when it is iterated again: pass a DataLoader or a list, no generator" if self.samples else ""
+            message = f"Expected a dataloader with at least one batch, got none{again}."
             raise InputError(message)
         self._products.append(products)
         return torch.stack([self._metric(t) for t in totals])

@@ -54,26 +54,34 @@ class Fit:
     """
 
     def __init__(self, pairs: Pairs) -> None:
-        self._players = pairs.signs.shape[1]
+        self._signs = pairs.signs
+        self.players = pairs.signs.shape[1]
         self._mean = 0.5 * pairs.signs.mean(1, keepdim=True)
-        self.design = (0.5 * pairs.signs).sub_(self._mean)
         self._root = pairs.weights.sqrt()[:, None]
-        self._short = len(self.design) < self._players  # the inverse is of the smaller side
+        self._short = len(pairs.signs) < self.players  # the inverse is of the smaller side
         if self._short:
-            gram = (self.design @ self.design.T).mul_(self._root).mul_(self._root.T)
+            # that of the design, which is as large as all coalitions and is not made
+            gram = (pairs.signs @ pairs.signs.T).mul_(0.25).sub_(self.players * (self._mean @ self._mean.T))
+            gram.mul_(self._root).mul_(self._root.T)
         else:
             scaled = self._root * self.design
             gram = scaled.T @ scaled
         self._inverse = torch.linalg.pinv(gram, hermitian=True, rtol=1e-10)
 
+    @functools.cached_property
+    def design(self) -> Tensor:
+        """The halved signs less their mean, ``(K, M)``."""
+        return (0.5 * self._signs).sub_(self._mean)
+
     def __call__(self, odd: Tensor, gain: Tensor) -> Tensor:
         """Values ``(M, n)`` for the odd part ``(K, n)`` of a game that gains ``gain`` ``(n,)`` in all."""
-        return gain / self._players + self._mapped(odd - self._mean * gain)
+        return gain / self.players + self._mapped(odd - self._mean * gain)
 
     def _mapped(self, residual: Tensor) -> Tensor:
         """The map applied to ``(K, n)``, without the map, which is as large as all coalitions."""
         if self._short:
-            return self.design.T @ (self._root * (self._inverse @ (self._root * residual)))
+            dual = self._root * (self._inverse @ (self._root * residual))
+            return (self._signs.T @ dual).mul_(0.5).sub_((self._mean * dual).sum(0))
         return self._inverse @ (self.design.T @ (self._root.square() * residual))
 
     @functools.cached_property
@@ -131,7 +139,7 @@ def regress(pairs: Pairs, adjusted: bool, with_errors: bool) -> tuple[Tensor, Te
         left_out = surrogate.left_out * (rows / max(1, rows - players)) ** 0.5
     else:
         values = fit(pairs.odd, pairs.gain)
-        left_out = fit.left_out(pairs.odd, values) if with_errors else pairs.odd
+        left_out = fit.left_out(pairs.odd, values) if with_errors and rows > players else pairs.odd
     if not with_errors:
         return values, torch.full_like(values, torch.nan)
     return values, _errors(fit, left_out, pairs.missed)
@@ -140,8 +148,8 @@ def regress(pairs: Pairs, adjusted: bool, with_errors: bool) -> tuple[Tensor, Te
 def _errors(fit: Fit, left_out: Tensor, missed: Tensor) -> Tensor:
     """Standard errors from the residual of each pair when it is left out, for sizes that were not drawn completely."""
     if not bool((missed > 0).any()):
-        return torch.zeros((fit.design.shape[1], left_out.shape[1]), dtype=left_out.dtype)
-    pairs, players = fit.design.shape
+        return torch.zeros((fit.players, left_out.shape[1]), dtype=left_out.dtype)
+    pairs, players = len(left_out), fit.players
     if pairs <= players:
         return torch.full((players, left_out.shape[1]), torch.inf, dtype=left_out.dtype)
     return ((fit.map.square() * missed) @ left_out.square()).sqrt()

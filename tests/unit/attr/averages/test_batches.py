@@ -208,6 +208,14 @@ def test_methods_that_do_not_sample_take_no_numbers_of_samples(method: str, opti
         attr.DataLoaderAttribution(getattr(attr, method)(score)).attribute(PAIRS, **options)
 
 
+def test_a_loader_that_is_spent_after_one_pass() -> None:
+    ablation = attr.DataLoaderAttribution(attr.FeatureAblation(score))
+    with pytest.raises(InputError, match="iterated again"):
+        ablation.attribute((batch for batch in PAIRS), reduce=total)
+    with pytest.raises(InputError, match=r"got none\.$"):
+        ablation.attribute([], reduce=total)
+
+
 def test_what_does_not_fit() -> None:
     permutation = attr.DataLoaderAttribution(attr.FeaturePermutation(score))
     with pytest.raises(InputError, match="no baselines"):
