@@ -21,7 +21,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
 }
 
 # functions that stand in for one of torch's and so take its arguments, in its order
-MIRRORS = {"scaled_dot_product_attention", "multi_head_attention_forward", "bag"}
+MIRRORS = {"scaled_dot_product_attention", "multi_head_attention_forward", "bag", "cross_entropy"}
 
 NAMELESS = {"utils", "util", "common", "core", "helper", "helpers", "misc", "tools", "base_utils"}
 

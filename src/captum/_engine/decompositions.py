@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum._engine.complexes import BY_PARTS, polar
+from captum._engine.losses import LOSSES
 from captum._engine.operators import OPERATORS, SPELLINGS, Kind, Spelling, declare
 from captum.errors import InputError
 
@@ -254,6 +256,52 @@ def _order(x: Tensor, dim: int, descending: bool, stable: bool) -> Tensor:
     return torch.argsort(x, dim=dim, descending=descending, stable=stable)
 
 
+def median(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The middle element, the lower one of two."""
+    if dim is None:
+        return kthvalue(x.reshape(-1), (x.numel() + 1) // 2, 0)[0]
+    return torch.return_types.median(kthvalue(x, (x.shape[dim] + 1) // 2, dim, keepdim))
+
+
+def kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+    """The k-th element in the order of their sizes."""
+    indices = _order(x, dim, descending=False, stable=True).narrow(dim, k - 1, 1)
+    values = x.gather(dim, indices)
+    pair = (values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))
+    return torch.return_types.kthvalue(pair)
+
+
+def cumprod(x: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+    """Products of the first elements."""
+    parts = (x if dtype is None else x.to(dtype)).unbind(dim)
+    return torch.stack(list(itertools.accumulate(parts, torch.mul)), dim)
+
+
+def hypot(x: Tensor, other: Tensor) -> Tensor:
+    """√(x² + y²)."""
+    return torch.sqrt(x * x + other * other)
+
+
+def pdist(x: Tensor, p: float = 2.0) -> Tensor:
+    """‖xᵢ − xⱼ‖ for i < j."""
+    first, second = torch.triu_indices(len(x), len(x), 1, device=x.device)
+    return vector_norm(x[first] - x[second], p, -1)
+
+
+def rrelu(
+    x: Tensor,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    inplace: bool = False,  # noqa: ARG001  # torch passes it
+) -> Tensor:
+    """Outside of training: leaky ReLU with the mean slope."""
+    if training:
+        message = "rrelu draws its slopes in training mode; call model.eval()."
+        raise InputError(message)
+    return F.leaky_relu(x, (lower + upper) / 2)
+
+
 def declare_composites() -> None:
     """Enter them all."""
     table = {
@@ -267,6 +315,13 @@ def declare_composites() -> None:
         "cosine_similarity": cosine_similarity,
         "pairwise_distance": pairwise_distance,
         "cdist": cdist,
+        "pdist": pdist,
+        "hypot": hypot,
+        "median": median,
+        "kthvalue": kthvalue,
+        "cumprod": cumprod,
+        "rrelu": rrelu,
+        **LOSSES,
         "polar": polar,
         "conj": BY_PARTS["conj"],
         "prod": prod,

@@ -112,6 +112,10 @@ _ALIASES = {
     "grid_sampler_2d": "grid_sample",
     "grid_sampler_3d": "grid_sample",
     "special_log1p": "log1p",
+    "special_gammaln": "lgamma",
+    "special_psi": "digamma",
+    "adjoint": "transpose",
+    "trapz": "trapezoid",
     "special_exp2": "exp2",
     "linalg_matmul": "matmul",
     "max_pool1d_with_indices": "max_pool1d",
@@ -200,12 +204,12 @@ STRUCTURAL = """
 LINEAR = """
     add sub neg positive sum mean nansum cumsum trace avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
     adaptive_avg_pool2d adaptive_avg_pool3d interpolate upsample upsample_nearest upsample_bilinear diff
-    index_add scatter_add fold grid_sample affine_grid
+    index_add scatter_add fold grid_sample affine_grid deg2rad rad2deg sum_to_size
 """
 BILINEAR = """
     mul matmul mm bmm mv dot inner outer ger vdot addmm addbmm baddbmm addmv addr addcmul linear bilinear conv1d conv2d
     conv3d conv_transpose1d conv_transpose2d conv_transpose3d conv_tbc einsum tensordot kron embedding_bag cross
-    linalg_cross linalg_vecdot grouped_mm _grouped_mm
+    trapezoid linalg_cross linalg_vecdot grouped_mm _grouped_mm
 """
 KINKED = """
     relu relu6 leaky_relu prelu hardtanh hardswish hardsigmoid threshold abs clamp clamp_min clamp_max softshrink
@@ -214,7 +218,8 @@ KINKED = """
 SMOOTH = """
     elu selu celu gelu silu mish sigmoid logsigmoid tanh softplus softsign tanhshrink
     exp exp2 expm1 log log2 log10 log1p sqrt rsqrt square reciprocal pow float_power sin cos tan asin acos atan sinh
-    cosh asinh acosh atanh erf erfc erfinv lgamma digamma logit sinc i0 xlogy special_erf
+    cosh asinh acosh atanh erf erfc erfinv lgamma digamma logit sinc i0 xlogy special_erf special_ndtr special_log_ndtr
+    special_ndtri special_entr special_erfcx special_i0e
 """
 EXTREME = """
     max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d

@@ -265,3 +265,48 @@ for _mode in ("bilinear", "nearest", "bicubic"):
             1
         ),
     )
+
+
+def _classes(x: Tensor) -> Tensor:
+    return torch.ones(len(x), dtype=torch.long)
+
+
+_SHARE = torch.linspace(0.1, 0.9, 6, dtype=D)
+for _name, _function in {
+    "mse_loss": lambda x: F.mse_loss(x.tanh(), _MIX[0].expand_as(x), reduction="none"),
+    "mse_loss of a mean": lambda x: torch.stack([F.mse_loss(row, _MIX[0]) for row in x]),
+    "mse_loss with weights": lambda x: torch.stack([F.mse_loss(row, _MIX[0], weight=_SHARE) for row in x]),
+    "l1_loss": lambda x: F.l1_loss(x, x.tanh() * 2, reduction="none"),
+    "smooth_l1_loss": lambda x: F.smooth_l1_loss(x * 2, _MIX[0].expand_as(x), reduction="none", beta=0.7),
+    "nll_loss": lambda x: F.nll_loss(x.tanh(), _classes(x), reduction="none"),
+    "nll_loss with weights": lambda x: F.nll_loss(x.tanh(), _classes(x), weight=_SHARE, reduction="none"),
+    "nll_loss that ignores": lambda x: F.nll_loss(x.tanh(), _classes(x), ignore_index=1, reduction="none"),
+    "nll_loss of a mean": lambda x: torch.stack([F.nll_loss(row.tanh()[None], _classes(row[:1]), _SHARE) for row in x]),
+    "cross_entropy": lambda x: F.cross_entropy(x, _classes(x), reduction="none"),
+    "cross_entropy of maps": lambda x: F.cross_entropy(
+        x.view(-1, 2, 3), torch.ones(len(x), 3, dtype=torch.long), reduction="none"
+    ),
+    "cross_entropy of shares": lambda x: F.cross_entropy(x, _SHARE.expand_as(x), reduction="none", label_smoothing=0.1),
+    "cross_entropy of one row": lambda x: torch.stack([F.cross_entropy(row, torch.tensor(2)) for row in x]),
+    "binary_cross_entropy": lambda x: F.binary_cross_entropy(x.sigmoid(), _SHARE.expand_as(x), reduction="none"),
+    "binary_cross_entropy_with_logits": lambda x: F.binary_cross_entropy_with_logits(
+        x, _SHARE.expand_as(x), weight=_SHARE, pos_weight=_SHARE + 1, reduction="none"
+    ),
+    "median": lambda x: x.tanh().median(1).values,
+    "median with its dim": lambda x: torch.median(x.view(-1, 2, 3), dim=1, keepdim=True)[0].flatten(1),
+    "median of all": lambda x: torch.stack([row.tanh().median() for row in x]),
+    "kthvalue": lambda x: torch.kthvalue(x * _MIX[0], 2)[0],
+    "cumprod": lambda x: torch.cumprod(x.sigmoid(), 1),
+    "hypot": lambda x: torch.hypot(x, x.tanh() + 1),
+    "pdist": lambda x: torch.stack([torch.pdist(row.view(3, 2)).sum() for row in x]),
+    "rrelu": lambda x: F.rrelu(x * 2),
+    "rrelu in place": lambda x: F.rrelu(x * 2, inplace=True),
+    "trapezoid": lambda x: torch.trapezoid(x.tanh(), dx=0.5, dim=1),
+    "trapezoid over varying steps": lambda x: torch.trapezoid(x.tanh(), x.exp(), dim=1),
+    "deg2rad and back": lambda x: torch.rad2deg(torch.deg2rad(x * 30).tanh()),
+    "sum_to_size": lambda x: x.tanh().sum_to_size(len(x), 1),
+    "adjoint": lambda x: (x.view(-1, 2, 3).adjoint() * _MIX[:3, :2]).tanh().flatten(1),
+    "ndtr": lambda x: torch.special.ndtr(x) + torch.special.log_ndtr(x) + torch.special.i0e(x),
+    "entr": lambda x: torch.special.entr(x.sigmoid()) + torch.special.erfcx(x) + torch.special.ndtri(x.sigmoid()),
+}.items():
+    _one(_name, _function)
