@@ -304,6 +304,8 @@ for _name, _function in {
     "trapezoid": lambda x: torch.trapezoid(x.tanh(), dx=0.5, dim=1),
     "trapezoid over varying steps": lambda x: torch.trapezoid(x.tanh(), x.exp(), dim=1),
     "deg2rad and back": lambda x: torch.rad2deg(torch.deg2rad(x * 30).tanh()),
+    "unsafe_chunk in place": lambda x: torch.cat([part.mul_(2).relu_() for part in (x + 1).unsafe_chunk(2, 1)], 1),
+    "unsafe_split": lambda x: (x.unsafe_split(2, 1)[1] * x.unsafe_split_with_sizes([2, 4], 1)[0]).tanh(),
     "sum_to_size": lambda x: x.tanh().sum_to_size(len(x), 1),
     "adjoint": lambda x: (x.view(-1, 2, 3).adjoint() * _MIX[:3, :2]).tanh().flatten(1),
     "ndtr": lambda x: torch.special.ndtr(x) + torch.special.log_ndtr(x) + torch.special.i0e(x),
