@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from captum._engine.room import hold_room
 from captum._engine.rows import Chunk, Rows
 from captum.errors import InputError
 
@@ -23,6 +24,8 @@ BUSY_ELEMENTS = 760_000
 BUSY_WORK = 100_000_000
 #: A chunk shorter than this is dominated by overhead, so that the next one may be larger (seconds).
 SHORT = 0.015
+#: After a chunk longer than this, memory is kept for the next one (seconds).
+LONG = 0.03
 MOST_ROWS = 65_536
 
 
@@ -126,6 +129,7 @@ class Sweep:
         """Evaluate ``body`` on every chunk in order and yield its results; smaller chunks when memory runs out."""
         total = self.batch * self.variants
         start = 0
+        room: Tensor | None = None
         if self.plan.wants_trial(total):
             with torch.random.fork_rng(devices=[]):
                 self._try(body, self.chunk(0, 1))  # its result does not count, so that all rows are run alike
@@ -136,7 +140,10 @@ class Sweep:
                 results = self._try(body, chunk)
                 if not results:
                     continue
-                self.plan.measured(chunk.count, time.perf_counter() - began)
+                took = time.perf_counter() - began
+                self.plan.measured(chunk.count, took)
+                if room is None and took > LONG and total - chunk.stop >= chunk.count:
+                    room = hold_room()
                 start = chunk.stop
                 advance(chunk.count)
                 yield chunk, results[0]
