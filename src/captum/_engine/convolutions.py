@@ -49,7 +49,7 @@ class Convolution:
     plain: bool = False
     prepared: tuple[Tensor, Tensor | None] | None = None
     kernels: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
-    packs: dict[tuple[torch.Size, Options], Packed | None] = field(default_factory=dict[Any, Any])
+    packs: dict[tuple[int, torch.Size, Options], Packed | None] = field(default_factory=dict[Any, Any])
 
     def followed_by(self, norm: Norm | None) -> None:
         """Take note of a use of a result; anything but one and the same batch norm means no folding."""
@@ -90,8 +90,10 @@ class Convolution:
     def made(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias to run with, made anew."""
         with torch.inference_mode(False), torch.no_grad():
-            weight, bias = self._folded() if self.folds else (self.weight.detach(), self.bias)
-            return weight.contiguous(memory_format=torch.channels_last), None if bias is None else bias.detach()
+            if self.folds:
+                return self._folded()
+            weight = self.weight.detach().contiguous(memory_format=torch.channels_last)
+            return weight, None if self.bias is None else self.bias.detach()
 
     def kernel(self, stride: int) -> Tensor:
         """The weight by phases of the stride."""
@@ -102,7 +104,7 @@ class Convolution:
 
     def _packed(self, x: Tensor, options: Options) -> Packed | None:
         """The convolution with weights in the order of its kernels; None where torch would run it otherwise."""
-        key = (x.shape, options)
+        key = (min(len(x), 2), x.shape[1:], options)  # torch chooses alike for all numbers of rows from two on
         if key not in self.packs:
             self.packs[key] = self._like(x, options) if packs(x, self.weight, options) else None
         return self.packs[key]
@@ -110,7 +112,7 @@ class Convolution:
     def _like(self, x: Tensor, options: Options) -> Packed:
         """One packed weight for all numbers of rows."""
         size = (self.weight.shape[2], self.weight.shape[3])
-        earlier = (p for (shape, given), p in self.packs.items() if shape[1:] == x.shape[1:] and given == options)
+        earlier = (p for (_, shape, given), p in self.packs.items() if shape == x.shape[1:] and given == options)
         return next((p for p in earlier if p is not None), None) or Packed(self.made, size, options)
 
     def _folded(self) -> tuple[Tensor, Tensor]:
@@ -124,7 +126,8 @@ class Convolution:
         scale = torch.rsqrt(variance + self.norm.eps) if gain is None else gain * torch.rsqrt(variance + self.norm.eps)
         bias = -mean if self.bias is None else self.bias.detach().double() - mean
         bias = bias * scale if shift is None else bias * scale + shift
-        return self.weight.detach() * scale.float().reshape(-1, 1, 1, 1), bias.float()
+        weight = torch.empty_like(self.weight, memory_format=torch.channels_last)
+        return torch.mul(self.weight.detach(), scale.float().reshape(-1, 1, 1, 1), out=weight), bias.float()
 
 
 def is_plain(x: Any, weight: Any) -> bool:
