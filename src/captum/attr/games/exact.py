@@ -13,6 +13,7 @@ from typing import Union
 import torch
 from torch import Tensor
 
+from captum._engine.values import describe
 from captum.attr.games.play import HOST, Estimate, Estimator, block_rows, everyone
 from captum.errors import MaskError
 
@@ -93,6 +94,12 @@ def check_hierarchy(groups: Hierarchy, players: int) -> None:
 def _leaves(group: Union[int, Hierarchy]) -> list[int]:  # noqa: UP007  # the alias is recursive
     if isinstance(group, int):
         return [group]
+    if isinstance(group, str) or not isinstance(group, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]  # users
+        message = (
+            "Expected groups as nested lists of feature numbers, such as [[0, 1], [2, [3, 4]]], got "
+            f"{describe(group)} among them."
+        )
+        raise MaskError(message)
     return [leaf for part in group for leaf in _leaves(part)]
 
 

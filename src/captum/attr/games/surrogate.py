@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -30,6 +31,8 @@ __all__ = ["LimeBase"]
 Tensors = tuple[Tensor, ...]
 #: Elements of the perturbed inputs that are held at once.
 HELD = 1 << 24
+#: Held while a model is fitted and read, as calls in other threads may share it.
+FITTING = threading.RLock()
 
 
 class _Listed(Game):
@@ -72,7 +75,7 @@ def fit_model(model: Any, samples: Tensor, scores: Tensor, weights: Tensor) -> A
     The global stream is as before; :func:`spend_fit` moves it on.
     """
     data = _Rows(samples, scores, weights)
-    with torch.random.fork_rng(devices=[]), HOST:
+    with FITTING, torch.random.fork_rng(devices=[]), HOST:
         try:
             model.fit(DataLoader(data, batch_size=len(samples), collate_fn=_as_read))
         except Exception as fault:

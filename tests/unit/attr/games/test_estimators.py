@@ -333,7 +333,7 @@ def test_owen_values_without_groups_are_shapley_values():
 
 def test_hierarchies_must_hold_every_player_once():
     check_hierarchy([[1], [0, 2]], 3)
-    for wrong in ([[0, 1]], [[0, 1], [1, 2]], [0, 1, 2, 3]):
+    for wrong in ([[0, 1]], [[0, 1], [1, 2]], [0, 1, 2, 3], "012", [0, [1, 2.0]], [0, None]):
         with pytest.raises(MaskError, match="groups"):
             check_hierarchy(wrong, 3)
     with pytest.raises(MaskError, match="n_samples"):

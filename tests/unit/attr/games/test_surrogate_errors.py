@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -154,3 +155,16 @@ def test_a_complex_input_is_weighed_whole() -> None:
     kernel = ExponentialKernel("euclidean")
     near = kernel(inputs, inputs * 0.5)
     assert near == pytest.approx(kernel((real, imaginary), (real * 0.5, imaginary * 0.5)))
+
+
+def test_threads_may_share_a_method() -> None:
+    """The interpretable model is fitted and read by one call at a time."""
+    lime = attr.Lime(bent, ClosedFormLinearRegression())
+
+    def call(seed: int) -> Tensor:
+        return lime.attribute(X + seed, n_samples=40, seed=seed)
+
+    expected = [call(seed) for seed in range(24)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(call, range(24)))
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
