@@ -77,14 +77,14 @@ def test_a_gradient_can_be_differentiated_again() -> None:
 def test_one_packed_weight_serves_all_numbers_of_rows_but_not_all_shapes() -> None:
     weight = drawn(16, 16, 3, 3)
     convolution = Convolution(weight, None, versions((weight, None)))
-    for rows, side in ((6, 12), (1, 12), (5, 12), (6, 14)):
+    for rows, side in ((6, 12), (5, 12), (6, 14), (1, 12)):
         call = {"input": drawn(rows, 16, side, side), "weight": weight, "padding": 1}
         torch.testing.assert_close(convolution.run(call), torch.conv2d(call["input"], weight, None, 1, 1))
-    first, second, third = convolution.packs.values()
-    assert first is second
+    first, other, alone = convolution.packs.values()
     assert first is not None
-    assert third is not None
-    assert third is not first
+    assert other is not None
+    assert other is not first
+    assert alone in (first, None)  # with one thread torch runs a single row without oneDNN
 
 
 def test_without_onednn_and_for_padding_by_name_torch_runs() -> None:
