@@ -80,6 +80,12 @@ def finite(array: Floats) -> Floats:
 # ---- layouts of images -------------------------------------------------------------------------------------------
 
 
+def summed(values: Floats, axis: int | tuple[int, ...], keepdims: bool = False) -> Floats:
+    """The sum over an axis; infinities of both signs make NaN, which nothing needs to warn of."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return values.sum(axis=axis, keepdims=keepdims)
+
+
 def _without_batch(shape: tuple[int, ...], what: str) -> tuple[int, ...]:
     if len(shape) == 4 and shape[0] == 1:
         return shape[1:]

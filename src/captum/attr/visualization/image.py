@@ -17,6 +17,7 @@ from captum.attr.visualization.arrays import (
     displayable,
     grey,
     matching_images,
+    summed,
 )
 from captum.attr.visualization.scaling import VisualizeSign, normalize_attributions, nothing_to_show
 from captum.errors import InputError, InputTypeError
@@ -91,7 +92,7 @@ def _prepare(
     else:
         laid_out, image = matching_images(values, pixels)
         values, shown = laid_out.astype(np.float64), displayable(image)
-    values = values.sum(axis=-1)
+    values = summed(values, -1)
     scaled = normalize_attributions(values, part, outlier_perc)
     return _Panel(chosen, shown, scaled, colours, part is VisualizeSign.all, nothing_to_show(values, part))
 

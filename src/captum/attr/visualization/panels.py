@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from captum.attr.visualization import canvas
-from captum.attr.visualization.arrays import as_floats, as_numpy, channels_last, displayable, finite, grey
+from captum.attr.visualization.arrays import as_floats, as_numpy, channels_last, displayable, finite, grey, summed
 from captum.attr.visualization.scaling import symmetric_limit
 from captum.attr.visualization.wording import drawable, short_number, shorten
 from captum.errors import InputError
@@ -89,7 +89,7 @@ def _named_maps(
             raise InputError(message)
         given = [(str(title), value) for title, (_, value) in zip(titles, given, strict=True)]
     found = [
-        (name, channels_last(as_floats(value, "maps"), "maps").astype(np.float64).sum(axis=2)) for name, value in given
+        (name, summed(channels_last(as_floats(value, "maps"), "maps").astype(np.float64), 2)) for name, value in given
     ]
     return {f"{index}:{name}": one for index, (name, one) in enumerate(found)}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from captum.attr.visualization.arrays import choose, finite
+from captum.attr.visualization.arrays import choose, finite, summed
 from captum.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def normalize_attributions(
            [ 0.75, -1.  ]])
     """
     chosen = choose(VisualizeSign, sign, "sign")
-    part = _part(values if reduction_axis is None else values.sum(axis=reduction_axis), chosen)
+    part = _part(values if reduction_axis is None else summed(values, reduction_axis), chosen)
     scale = mass_threshold(part, outlier_perc)
     if scale == 0:
         return np.where(np.isfinite(part), 0.0, np.clip(part, -1, 1))

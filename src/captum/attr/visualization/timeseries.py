@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from captum.attr.visualization import canvas
-from captum.attr.visualization.arrays import as_floats, choose, finite, names_for
+from captum.attr.visualization.arrays import as_floats, choose, finite, names_for, summed
 from captum.attr.visualization.places import as_places
 from captum.attr.visualization.scaling import VisualizeSign, normalize_attributions
 from captum.errors import CaptumWarning, InputError
@@ -265,7 +265,7 @@ def visualize_timeseries_attr(
     chosen, part = choose(_Method, method, "method"), choose(VisualizeSign, sign, "sign")
     values, series, places, labels = _read(attr, data, x_values, channel_labels, channels_last)
     combined = chosen is _Method.overlay_combined
-    scaled = normalize_attributions(values.sum(axis=1, keepdims=True) if combined else values, part, outlier_perc)
+    scaled = normalize_attributions(summed(values, 1, keepdims=True) if combined else values, part, outlier_perc)
     colours = canvas.named_map(cmap) if cmap is not None else canvas.sign_map(part)
     low = -1.0 if part is VisualizeSign.all else 0.0
     ready = _Series(series, places.x, scaled, labels, colours, low)

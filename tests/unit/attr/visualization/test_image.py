@@ -167,6 +167,13 @@ def test_constant_map_is_full():
     drawn(figure)
 
 
+def test_infinities_of_both_signs_in_the_channels_of_a_pixel():
+    attr = np.ones((2, 2, 3))
+    attr[0, 1] = [np.inf, -np.inf, 1]
+    _, axes = viz.visualize_image_attr(attr, sign="all", use_pyplot=False, outlier_perc=0)
+    np.testing.assert_allclose(np.ma.filled(shown(axes), np.nan), [[1, np.nan], [1, 1]])
+
+
 def test_nan_and_infinite_pixels_do_not_spoil_the_others():
     attr = np.array([[1.0, np.nan], [-2.0, np.inf]])
     _, axes = viz.visualize_image_attr(attr, sign="all", use_pyplot=False, outlier_perc=0)
