@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.futures import Future
@@ -102,6 +103,7 @@ def moved_features(
 
 def check_rounds(n_samples: object) -> int:
     """Require a number of permutations of at least 1."""
+    n_samples = int(n_samples) if isinstance(n_samples, np.integer) else n_samples
     if isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1:
         message = f"Expected n_samples (permutations of each feature) to be an int of at least 1, got {n_samples!r}."
         raise InputError(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -68,7 +69,7 @@ def test_a_number_per_batch_and_chunks() -> None:
     calls = [method.attribute(X, generator=g) for g in [torch.Generator().manual_seed(1)] for _ in range(6)]
     torch.testing.assert_close(values, torch.stack(calls).mean(0))
     apart = attr.FeaturePermutation(bent).attribute(X, perturbations_per_eval=2, n_samples=6, seed=1)
-    torch.testing.assert_close(apart, attr.FeaturePermutation(bent).attribute(X, n_samples=6, seed=1))
+    torch.testing.assert_close(apart, attr.FeaturePermutation(bent).attribute(X, n_samples=np.int64(6), seed=1))
 
 
 def test_a_layer() -> None:
