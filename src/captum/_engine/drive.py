@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from captum._engine.derivative import differentiate, leaf
 from captum._engine.draws import Samples, Source
+from captum._engine.integers import as_floats, check_floats, eager, takes
 from captum._engine.layout import Layout, shared_layout
 from captum._engine.line import MOST_ELEMENTS, Line, points_on_path
 from captum._engine.lookups import Lookup, Replace, Watch
@@ -21,7 +22,7 @@ from captum._engine.rows import Chunk, Rows
 from captum._engine.score import Score
 from captum._engine.sweep import Plan, parameter_count
 from captum._engine.values import Inputs, parse_baselines, parse_distribution
-from captum.errors import BaselineError, InputError, InputTypeError
+from captum.errors import BaselineError, InputError
 
 T = TypeVar("T")
 Reduce = Literal["sum"] | None
@@ -169,10 +170,16 @@ class AtInputs(Function):
         self._vary_integers(score)
 
     def _vary_integers(self, score: Score | Neuron) -> None:
-        integers = {i: t for i, t in enumerate(self.base) if not t.dtype.is_floating_point}
-        watch = self.watch(score, self.base)
-        self.lookups, self._reads = watch.lookups, watch.count
-        varied = [i for i in range(len(self.base)) if i not in integers]
+        varied = [i for i, t in enumerate(self.base) if t.dtype.is_floating_point]
+        floats = as_floats(self.base)
+        try:
+            watch = self.watch(score, self.base)
+            self.lookups, self._reads = watch.lookups, watch.count
+        except (
+            RuntimeError
+        ):  # a model of numbers refuses integers, such as columns of 0 and 1, and takes them as floats
+            if varied or self.inputs.form not in ("tensor", "tuple") or not takes(score, floats):
+                raise
         if not varied and not self.lookups:
             if isinstance(score.forward, (torch.jit.ScriptModule, torch.fx.GraphModule)):
                 message = (
@@ -186,33 +193,18 @@ class AtInputs(Function):
                     "so there is nothing to differentiate by. Pass floats, or use a Layer… or perturbation method."
                 )
                 raise InputError(message)
-            dtype = torch.get_default_dtype()
-            self.base = tuple(t.to(dtype) if i in integers else t for i, t in enumerate(self.base))
-            varied = list(range(len(self.base)))
-            self._check_floats(score)
+            self.base, varied = floats, list(range(len(self.base)))
+            check_floats(score, self.base, self.inputs.names)
         self.varied = tuple(varied)
         self.values = (*[self.base[i] for i in varied], *[u.value for u in self.lookups])
         self.names = (*[self.inputs.names[i] for i in varied], *[f"embedding {u.order}" for u in self.lookups])
-
-    def _check_floats(self, score: Score | Neuron) -> None:
-        """Require that the model takes its integer inputs as floats, since no embedding reads them."""
-        try:
-            with torch.no_grad(), _eager(score):
-                score.output(tuple(t.clone() for t in self.base), score.everyone())
-        except (IndexError, RuntimeError, TypeError) as fault:
-            message = (
-                f"The inputs {list(self.inputs.names)} are integers that no embedding reads, and as floats the model "
-                f"does not take them ({type(fault).__name__}: {fault}). Look tokens up with nn.Embedding, or use a "
-                "Layer… method behind the look-up, or a perturbation method."
-            )
-            raise InputTypeError(message) from fault
 
     def watch(self, score: Score | Neuron, tensors: tuple[Tensor, ...]) -> Watch:
         """The embedding look-ups that read the integer tensors among ``tensors``, with what they return."""
         tensors = tuple(t.clone() for t in tensors)
         integers = {i: t for i, t in enumerate(tensors) if not t.dtype.is_floating_point}
         watch = Watch(integers, score.batch)
-        with torch.no_grad(), _eager(score), watch:
+        with torch.no_grad(), eager(score), watch:
             score.output(tensors, score.everyone())
         return watch
 
@@ -391,9 +383,3 @@ def _zeros(tensor: Tensor, rows: int) -> Tensor:
     """Attributions of an input that nothing was attributed to."""
     dtype = tensor.dtype if tensor.dtype.is_floating_point else torch.get_default_dtype()
     return torch.zeros((rows, *tensor.shape[1:]), dtype=dtype, device=tensor.device)
-
-
-@contextlib.contextmanager
-def _eager(score: Score | Neuron) -> Generator[None]:
-    with score.running() if score.needs_context() else contextlib.nullcontext():
-        yield
