@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Generator
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ from captum._engine.score import Score
 from captum._engine.sweep import Plan, Sweep, parameter_count, ran_out_of_memory, release_memory
 from captum.attr.games.features import Features
 from captum.attr.games.fills import Ready
-from captum.attr.games.mixing import alike, most_telling, rounding
+from captum.attr.games.mixing import FEW, among_far, mixes, most_telling, rounding
 from captum.attr.games.patches import patched
 from captum.errors import InputError, OutputError
 
@@ -40,7 +41,11 @@ class RawScore(Score):
 
     def read(self, output: object, rows: Rows) -> Tensor:
         """The target's part of the output for these rows; a number of Python keeps its double precision."""
-        return self.select(torch.tensor(output, dtype=torch.float64) if isinstance(output, float) else output, rows)
+        scores = self.select(torch.tensor(output, dtype=torch.float64) if isinstance(output, float) else output, rows)
+        if scores.is_complex():
+            message = f"Expected real scores, got {scores.dtype}: take .abs() or .real in the forward function."
+            raise OutputError(message)
+        return scores
 
 
 class Variable:
@@ -254,7 +259,7 @@ class Game:
         return self._one_by_one(variants[:1], first)
 
     def _mixes(self, variants: Tensor, first: int, tensors: Tensors, scores: Tensor) -> bool:
-        """Whether rows influence each other: alone, a coalition gets another score, and gets it again.
+        """Whether rows influence each other: beside other rows a coalition gets another score, and gets it again.
 
         Args:
             variants: the coalitions; the first ones were scored together.
@@ -264,17 +269,25 @@ class Game:
         """
         if scores.is_meta:
             return False
-        which = most_telling(scores, self._opening)
-        own = tuple(t[which * self.batch : (which + 1) * self.batch] for t in tensors)
-        together, tolerance = scores[which : which + 1], rounding(scores, self.dtype, self.variable.modules)
-        one = _wide(self._output(own, Rows(self.batch))).reshape(1, -1)
-        if alike(one, together, tolerance):
-            return False
-        two = _wide(self._output(own, Rows(self.batch))).reshape(1, -1)
-        if not alike(one, two, tolerance):
-            return False
-        fresh = _wide(self._evaluate(variants[which : which + 1], first + which)).reshape(1, -1)
-        return not alike(fresh, together, tolerance)
+        which, tolerance = most_telling(scores, self._opening), rounding(scores, self.dtype, self.variable.modules)
+
+        def differ(few: int, beside: Callable[[Tensors], Tensors]) -> bool:
+            def again(fresh: bool) -> Tensor:
+                source = self.filled(variants[which : which + 1], first + which)[0] if fresh else tensors
+                start = 0 if fresh else which * self.batch
+                rows = beside(tuple(t[start : start + few] for t in source))
+                times = len(rows[0]) // few
+                out = self._output(rows, Rows(self.batch, torch.arange(few, device="cpu").repeat(times)))
+                return _wide(out.chunk(times)[times // 2]).reshape(1, -1)
+
+            together = scores[which].reshape(self.shape[0], -1)
+            return mixes(again, (together if few == self.batch else together[:few]).reshape(1, -1), tolerance)
+
+        try:
+            with np.errstate(all="ignore"):
+                return differ(min(self.batch, FEW) if self.shape[0] == self.batch else self.batch, among_far)
+        except Exception:  # noqa: BLE001  # values far from those of the inputs, or few rows, may be refused
+            return differ(self.batch, lambda rows: rows)
 
     def _smaller(self, variants: Tensor, first: int, count: int, fault: BaseException) -> Tensor:
         """Memory ran out while probing: probe with two, or take it that rows can be scored apart."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,10 @@ SIZE = 1e-4
 #: Processors beside the CPU may round factors to ten bits.
 COARSE = 2e-3
 ROUNDINGS = 16
+#: Rows are looked at between copies of themselves times this and times its negative.
+FAR = 8.0
+#: Examples that are looked at.
+FEW = 4
 
 
 def rounding(scores: Tensor, dtype: torch.dtype, modules: list[nn.Module]) -> float:
@@ -21,12 +27,13 @@ def rounding(scores: Tensor, dtype: torch.dtype, modules: list[nn.Module]) -> fl
         dtype: dtype of the output.
         modules: the model's modules, which may compute in lower precision.
     """
-    kinds = {dtype, *(p.dtype for m in modules for p in m.parameters(recurse=False))}
+    parameters = [p for m in modules for p in m._parameters.values() if p is not None]
+    kinds = {dtype, *(p.dtype for p in parameters)}
     coarsest = max((torch.finfo(k).eps for k in kinds if k.is_floating_point), default=0.0)
     finite = scores[scores.isfinite()]
     if not len(finite):
         return 0.0
-    away = any(p.device.type != "cpu" for m in modules for p in m.parameters(recurse=False))
+    away = any(p.device.type != "cpu" for p in parameters)
     relative = max(COARSE if away else SIZE, ROUNDINGS * coarsest)
     return float(SPREAD * (finite.max() - finite.min()) + relative * finite.abs().max())
 
@@ -34,6 +41,28 @@ def rounding(scores: Tensor, dtype: torch.dtype, modules: list[nn.Module]) -> fl
 def most_telling(scores: Tensor, full: Tensor) -> int:
     """Which of the scores ``(K, n)`` is farthest from that of the first coalition, ``(1, n)``."""
     return int((scores - full).abs().nan_to_num(nan=0.0, posinf=0.0).sum(1).argmax())
+
+
+def among_far(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Rows ``(n, *)`` between copies of them that are far away, ``(3n, *)``; as they are when none holds floats."""
+    if not any(t.dtype.is_floating_point for t in tensors):
+        return tensors
+    scales = ((FAR, 1.0, -FAR) if t.dtype.is_floating_point else (1, 1, 1) for t in tensors)
+    return tuple(torch.cat([t if k == 1 else t * k for k in ks]) for t, ks in zip(tensors, scales, strict=True))
+
+
+def mixes(again: Callable[[bool], Tensor], together: Tensor, tolerance: float) -> bool:
+    """Whether rows get another score among other rows, and get it again, so that it is not chance.
+
+    Args:
+        again: gives their scores among other rows; from fresh inputs if asked, where code may have written into them.
+        together: their scores in a chunk.
+        tolerance: how far scores may be off by rounding.
+    """
+    one = again(False)
+    if alike(one, together, tolerance) or not alike(one, again(False), tolerance):
+        return False
+    return not alike(again(True), together, tolerance)
 
 
 def alike(one: Tensor, other: Tensor, tolerance: float) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from captum import attr
+from captum.attr.games.adapters import numpy_function
+from captum.errors import OutputError
 from tests.subjects import drawn
 
 WEIGHTS = torch.arange(1.0, 7.0, dtype=torch.float64)
@@ -27,7 +30,14 @@ def compared(x: Tensor) -> Tensor:
     return torch.softmax(x @ WEIGHTS / 10, 0)
 
 
-MIXING: dict[str, Callable[[Tensor], Tensor]] = {"std": standardised, "max": scaled, "softmax": compared}
+MIXING: dict[str, Callable[[Tensor], Tensor]] = {
+    "std": standardised,
+    "max": scaled,
+    "softmax": compared,
+    "distance to the smallest": lambda x: (x - x.min()) @ WEIGHTS,
+    "largest magnitude": lambda x: (x / x.abs().max()).tanh() @ WEIGHTS,
+    "neighbours": lambda x: (x + x.roll(1, 0)) @ WEIGHTS,
+}
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -36,14 +46,61 @@ def test_rows_that_mix_are_scored_as_the_caller_passes_them(name: str, rows: int
     model, x = MIXING[name], X[:rows]
     if name == "softmax" and rows == 1:
         return  # constant
-    if name != "max":  # a maximum moves with one coalition of seven, which need not be the one that is looked at
-        gone = [torch.where(torch.arange(6) == i, 0.0, x) for i in range(6)]
-        want = torch.stack([model(x) - model(z) for z in gone], 1)
-        torch.testing.assert_close(attr.FeatureAblation(model).attribute(x), want)
+    gone = [torch.where(torch.arange(6) == i, 0.0, x) for i in range(6)]
+    want = torch.stack([model(x) - model(z) for z in gone], 1)
+    torch.testing.assert_close(attr.FeatureAblation(model).attribute(x), want)
     for method in (attr.ShapleyValues(model), attr.ShapleyValueSampling(model), attr.KernelShap(model)):
         found = method.attribute(x, baselines=X[:1] / 2 + 0.1)
         change = model(x) - model((X[:1] / 2 + 0.1).expand_as(x))
         torch.testing.assert_close(found.sum(1), change)
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_ablation_of_many_nets_whose_rows_mix(name: str) -> None:
+    for seed in range(12):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 6)).double()
+        model = lambda x, net=net: MIXING[name](net(x))  # noqa: E731
+        x = torch.randn(2, 6, dtype=torch.float64)
+        with torch.no_grad():
+            want = torch.stack([model(x) - model(torch.where(torch.arange(6) == i, 0.0, x)) for i in range(6)], 1)
+        torch.testing.assert_close(attr.FeatureAblation(model).attribute(x), want)
+
+
+def refuses_negative(x: Tensor) -> Tensor:
+    if bool((x < 0).any()):
+        message = "values are counts"
+        raise ValueError(message)
+    return standardised(x)
+
+
+def test_models_that_refuse_far_values_are_looked_at_too() -> None:
+    x = X.abs()
+    want = torch.stack([standardised(x) - standardised(torch.where(torch.arange(6) == i, 0.0, x)) for i in range(6)], 1)
+    torch.testing.assert_close(attr.FeatureAblation(refuses_negative).attribute(x), want)
+
+
+def test_numpy_does_not_warn_of_far_values() -> None:
+    model = numpy_function(lambda a: np.log(a + 1).sum(1))
+    x = X.abs()
+    torch.testing.assert_close(attr.FeatureAblation(model).attribute(x), (x + 1).log())
+
+
+def test_few_rows_of_a_large_batch_are_looked_at() -> None:
+    sizes: list[int] = []
+
+    def model(x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return x @ WEIGHTS
+
+    x = torch.randn(50, 6, dtype=torch.float64)
+    attr.FeatureAblation(model).attribute(x)
+    assert sizes == [50, 100, 12, 50, 200]
+
+
+def test_complex_scores_are_refused() -> None:
+    with pytest.raises(OutputError, match="real scores"):
+        attr.FeatureAblation(lambda x: x.sum(1) + 1j).attribute(X)
 
 
 def test_a_layer_whose_rows_mix() -> None:
