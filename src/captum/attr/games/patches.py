@@ -13,6 +13,8 @@ from captum.attr.games.fills import ConstantReady, Ready
 
 #: Above this share of absent players, masks for all elements are faster than lists of those that change.
 FEW = 0.05
+#: Where a coalition in the middle has a smaller share of present players, nobody counts the others.
+SURELY_FEWER = 0.8
 
 
 def patched(
@@ -32,14 +34,16 @@ def patched(
     alike = all(len(v) == batch and b.dtype == v.dtype for v, b in zip(values, fill.bases, strict=True))
     if not features.shared or not alike:
         return None
-    absent = ~members.numpy()
-    changes = np.count_nonzero(absent)
-    if changes > FEW * absent.size:
+    present = members.numpy()
+    if np.count_nonzero(present[len(present) // 2]) < SURELY_FEWER * present.shape[1]:
+        return None
+    changes = present.size - np.count_nonzero(present)
+    if changes > FEW * present.size:
         return None
     if not changes:
         return tuple(_copies(value, len(members)) for value in values)
-    pairs = np.flatnonzero(absent)
-    variant, player = torch.from_numpy(pairs // absent.shape[1]), torch.from_numpy(pairs % absent.shape[1])
+    pairs = np.flatnonzero(~present)
+    variant, player = torch.from_numpy(pairs // present.shape[1]), torch.from_numpy(pairs % present.shape[1])
     return tuple(
         _written(value, base, len(members), features.elements(number, variant, player))
         for number, (value, base) in enumerate(zip(values, fill.bases, strict=True))
