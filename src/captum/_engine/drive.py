@@ -99,7 +99,7 @@ class Function(ABC):
             raise InputError(message)
         elements = sum(v[0].numel() for v in self.values) // larger
         recall = self.layout.recall if self.layout is not None and self.layout.learns_from(self.values) else None
-        return Plan(limit, elements, parameter_count(self.score.modules()), recall=recall)
+        return Plan(limit, elements, parameter_count(self.score.modules()) // larger, recall=recall)
 
     def values_at(self, points: tuple[Tensor, ...], limit: int | None = None) -> Tensor:
         """F without a graph, for one point per example (dim 0 is B or 1), ``(B,)``; ``limit`` rows at a time."""

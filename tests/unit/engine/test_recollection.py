@@ -18,7 +18,7 @@ from captum.attr import GradientShap, IntegratedGradients, LayerConductance, Lay
 from captum.attr import Saliency as Gradient
 
 SIDE = 18
-STEPS = 10
+STEPS = 16
 
 
 class Net(nn.Module):

@@ -173,6 +173,8 @@ class LayerConductance(LayerAttribution, GradientAttribution):
             return function.run_on_path((start, end), chunk, nodes, run)
 
         def ends() -> tuple[Tensors, Tensors]:
+            if not create_graph and internal_batch_size is None and function.batch == 1:
+                return _values_at_both(function, layers, start, end)
             how = (create_graph, internal_batch_size)
             return _values_at(function, layers, start, how), _values_at(function, layers, end, how)
 
@@ -205,6 +207,14 @@ def _values_at(function: AtInputs, layers: Layers, points: Tensors, how: tuple[b
             parts.append(_tapped(function, layers, picked, rows, keep_graph))
     values = tuple(torch.cat(p) for p in zip(*parts, strict=True))
     return values if keep_graph else tuple(v.detach() for v in values)
+
+
+def _values_at_both(function: AtInputs, layers: Layers, start: Tensors, end: Tensors) -> tuple[Tensors, Tensors]:
+    """The layer's values of a single example at both ends, from one pass."""
+    points = tuple(torch.cat(pair) for pair in zip(start, end, strict=True))
+    with torch.no_grad():
+        values = _tapped(function, layers, points, Rows(1, torch.zeros(2, dtype=torch.int64, device="cpu")), False)
+    return tuple(v[:1] for v in values), tuple(v[1:] for v in values)
 
 
 def _tapped(function: AtInputs, layers: Layers, points: Tensors, rows: Rows, keep_graph: bool) -> Tensors:

@@ -21,7 +21,7 @@ from captum.log import log_usage
 __all__ = ["InternalInfluence"]
 
 #: How many times more rows fit where what comes before a layer keeps no graph.
-MORE_ROWS = 2
+MORE_ROWS = 3
 
 
 def gradients_at_layer(
