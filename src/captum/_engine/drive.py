@@ -175,9 +175,7 @@ class AtInputs(Function):
         try:
             watch = self.watch(score, self.base)
             self.lookups, self._reads = watch.lookups, watch.count
-        except (
-            RuntimeError
-        ):  # a model of numbers refuses integers, such as columns of 0 and 1, and takes them as floats
+        except RuntimeError:  # a model of numbers takes columns of 0 and 1 as floats only
             if varied or self.inputs.form not in ("tensor", "tuple") or not takes(score, floats):
                 raise
         if not varied and not self.lookups:

@@ -45,6 +45,7 @@ class Layout:
         self._convolutions: dict[int, Convolution] | None = None
         self._recollection = recollection
         self._relearns = True
+        self._counts = any(m.training and m._buffers for m in modules)
         self.head: Head | None = None
 
     def suits(self, tensors: tuple[Tensor, ...]) -> bool:
@@ -52,8 +53,11 @@ class Layout:
         return self.on and any(self._is_image(t) for t in tensors)
 
     def learns_from(self, tensors: tuple[Tensor, ...]) -> bool:
-        """Tell whether the first chunk of tensors like these says how to run the next."""
-        return self._convolutions is None and self.suits(tensors)
+        """Tell whether a trial of tensors like these says how to run chunks, and does no more than that.
+
+        Modules in training mode may keep statistics of all that they see, trials too.
+        """
+        return self._convolutions is None and not self._counts and self.suits(tensors)
 
     def recall(self) -> bool:
         """Take what earlier calls found out, so that no chunk is needed to learn from; False when there is nothing.
@@ -132,8 +136,9 @@ class Layout:
                 self.head = head if self._relearns else None  # paths were begun behind another head
                 return value
         self.on = False
+        value = body(tensors)
         self._keep(Known(on=False))
-        return body(tensors)
+        return value
 
     def _keep(self, known: Known) -> None:
         if self._recollection is not None:

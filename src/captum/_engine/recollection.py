@@ -103,8 +103,8 @@ class Recollection:
         if self._owner is None:
             return
         found = _TRACES.setdefault(self._owner, {})
-        while len(found) >= MOST:
-            del found[next(iter(found))]
+        for old in list(found)[: len(found) + 1 - MOST]:
+            found.pop(old, None)
         found[self._key] = (known.on, [_Trace.of(c, known.head) for c in known.convolutions.values()])
 
     def forget(self) -> None:

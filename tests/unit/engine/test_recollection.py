@@ -188,6 +188,14 @@ def test_the_trial_leaves_the_random_stream_alone() -> None:
     assert torch.equal(*states)
 
 
+def test_there_is_no_trial_where_statistics_are_kept() -> None:
+    net = Net()
+    net.norm.train()
+    explain(net)
+    assert 1 not in net.rows
+    assert int(net.norm.num_batches_tracked) == len(net.rows)  # type: ignore[arg-type]
+
+
 def test_nothing_keeps_a_model_alive() -> None:
     net = Net()
     explain(net)
