@@ -135,12 +135,16 @@ def is_plain(x: Any, weight: Any) -> bool:
     tensors = all(isinstance(t, Tensor) and t.dtype == torch.float32 and t.device.type == "cpu" for t in (x, weight))
     if not tensors or x.dim() != 4 or weight.dim() != 4 or weight.is_inference():
         return False
-    return not torch.is_autocast_enabled("cpu") and not _is_followed()
+    return not is_followed()
 
 
-def _is_followed() -> bool:
-    """Whether transforms, forward-mode derivatives or hooks on saved tensors (checkpointing) see each operator."""
-    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+def is_followed() -> bool:
+    """Whether autocast, transforms, forward-mode derivatives or hooks on saved tensors see each operator."""
+    if (
+        torch.is_autocast_enabled("cpu")
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    ):
         return True
     autograd: object = getattr(torch._C, "_autograd", None)
     hooks: Callable[[bool], object] | None = getattr(autograd, "_top_saved_tensors_default_hooks", None)

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from captum._engine.convolutions import Convolution
+from captum._engine.convolutions import Convolution, is_followed
 from captum._engine.entrance import Head
 from captum._engine.folding import Folded, Image, Probe
 from captum._engine.recollection import Known, Recollection
@@ -65,7 +65,7 @@ class Layout:
         The chunks of all calls are run alike only if those of the first call were: the chunk that it learnt from has to
         be one whose result does not count.
         """
-        known = None if self._recollection is None else self._recollection.recall()
+        known = None if self._recollection is None or is_followed() else self._recollection.recall()
         if known is None:
             return False
         self.on = self.on and known.on
@@ -141,7 +141,7 @@ class Layout:
         return value
 
     def _keep(self, known: Known) -> None:
-        if self._recollection is not None:
+        if self._recollection is not None and not is_followed():
             self._recollection.keep(known)
 
     def _is_image(self, tensor: Tensor) -> bool:

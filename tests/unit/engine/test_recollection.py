@@ -188,6 +188,17 @@ def test_the_trial_leaves_the_random_stream_alone() -> None:
     assert torch.equal(*states)
 
 
+def test_what_autocast_changes_is_neither_recalled_nor_kept() -> None:
+    net, fresh = Net(), Net()
+    explain(net)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(explain(net), explain(fresh))
+    kinds: list[type] = []
+    fresh.norm.register_forward_pre_hook(lambda _m, args: kinds.append(type(args[0])))
+    explain(fresh)
+    assert Pending in kinds
+
+
 def test_there_is_no_trial_where_statistics_are_kept() -> None:
     net = Net()
     net.norm.train()
