@@ -309,6 +309,8 @@ for _name, _function in {
     "sum_to_size": lambda x: x.tanh().sum_to_size(len(x), 1),
     "adjoint": lambda x: (x.view(-1, 2, 3).adjoint() * _MIX[:3, :2]).tanh().flatten(1),
     "ndtr": lambda x: torch.special.ndtr(x) + torch.special.log_ndtr(x) + torch.special.i0e(x),
-    "entr": lambda x: torch.special.entr(x.sigmoid()) + torch.special.erfcx(x) + torch.special.ndtri(x.sigmoid()),
+    "entr": lambda x: (
+        torch.special.entr(x.sigmoid()) + torch.special.erfcx(x.sigmoid()) + torch.special.ndtri(x.sigmoid())
+    ),
 }.items():
     _one(_name, _function)

@@ -25,6 +25,7 @@ Tensors = tuple[Tensor, ...]
 Evaluate = Callable[[Tensors, Rows], Tensor]
 #: What code that is written for one batch size raises at another; other errors are the user's own.
 SHAPE_ERRORS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
+REFUSALS = (*SHAPE_ERRORS, ArithmeticError, KeyError)
 #: What torch says to code that differentiates, or meets tensors made for training, in inference mode.
 NEEDS_GRAPH = ("nference", "does not require grad", "does not have a grad_fn")
 #: Rows of at most this many elements are a table's: chunks of them, and what layers make of them, are best kept in the
@@ -286,7 +287,7 @@ class Game:
         try:
             with np.errstate(all="ignore"):
                 return differ(min(self.batch, FEW) if self.shape[0] == self.batch else self.batch, among_far)
-        except Exception:  # noqa: BLE001  # values far from those of the inputs, or few rows, may be refused
+        except REFUSALS:  # of values that are far from those of the inputs, or of few rows
             return differ(self.batch, lambda rows: rows)
 
     def _smaller(self, variants: Tensor, first: int, count: int, fault: BaseException) -> Tensor:
