@@ -129,6 +129,13 @@ def test_several_rows_are_stacked() -> None:
     three = made(torch.rand(3, 3, 6, 5)).plot()
     assert three.get_size_inches()[1] == pytest.approx(3 * one.get_size_inches()[1], rel=0.02)
     assert len(three.axes) == 3
+    assert not three.texts
+
+
+def test_rows_that_are_not_drawn_are_counted() -> None:
+    figure = made(torch.rand(11, 3, 6, 5)).plot()
+    assert len(figure.axes) == 8
+    assert [text.get_text() for text in figure.texts] == ["8 of 11 rows are shown."]
 
 
 def test_channel_names_say_where_the_channels_are() -> None:

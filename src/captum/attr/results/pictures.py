@@ -44,6 +44,7 @@ Options = Mapping[str, object]
 Draw = Callable[..., "Figure"]
 _MANY_ROWS = 10
 _MOST_STACKED = 8
+_NOTE_INCHES = 0.4
 _DPI = 110
 
 
@@ -106,13 +107,16 @@ def _each_row(explanation: Explanation, options: Options, paint: Callable[[Expla
     """Draw one row as it is, and several below each other."""
     if len(explanation) == 1:
         return paint(explanation, options)
-    return _stacked([paint(one, options) for one in itertools.islice(explanation, _MOST_STACKED)])
+    rows = len(explanation)
+    note = f"{_MOST_STACKED} of {rows} rows are shown." if rows > _MOST_STACKED else ""
+    return _stacked([paint(one, options) for one in itertools.islice(explanation, _MOST_STACKED)], note)
 
 
-def _stacked(figures: Sequence[Figure]) -> Figure:
-    """Put finished pictures below each other in one figure."""
+def _stacked(figures: Sequence[Figure], note: str) -> Figure:
+    """Put finished pictures below each other in one figure, with a line below them."""
     pixels = [_pixels(figure) for figure in figures]
     width, height = max(image.shape[1] for image in pixels), sum(image.shape[0] for image in pixels)
+    height += round(_NOTE_INCHES * _DPI) if note else 0
     figure = bare_figure((width / _DPI, height / _DPI))
     figure.set_layout_engine("none")
     top = 1.0
@@ -122,6 +126,8 @@ def _stacked(figures: Sequence[Figure]) -> Figure:
         axes.imshow(image, interpolation="none")
         axes.set_axis_off()
         top -= share
+    if note:
+        figure.text(0.5, top / 2, note, ha="center", va="center")
     return figure
 
 
