@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from captum._engine.derivative import differentiate, leaf
 from captum._engine.draws import Samples, Source
-from captum._engine.integers import as_floats, check_floats, eager, takes
+from captum._engine.integers import as_floats, check_floats, takes
 from captum._engine.layout import Layout, shared_layout
 from captum._engine.line import MOST_ELEMENTS, Line, points_on_path
 from captum._engine.lookups import Lookup, Replace, Watch
@@ -202,7 +202,7 @@ class AtInputs(Function):
         tensors = tuple(t.clone() for t in tensors)
         integers = {i: t for i, t in enumerate(tensors) if not t.dtype.is_floating_point}
         watch = Watch(integers, score.batch)
-        with torch.no_grad(), eager(score), watch:
+        with torch.no_grad(), score.running(), watch:
             score.output(tensors, score.everyone())
         return watch
 

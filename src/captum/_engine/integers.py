@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,13 +44,6 @@ def check_floats(score: Score | Neuron, tensors: tuple[Tensor, ...], names: tupl
         raise InputTypeError(message) from fault
 
 
-@contextlib.contextmanager
-def eager(score: Score | Neuron) -> Generator[None]:
-    """The state of torch that the score asks for."""
-    with score.running() if score.needs_context() else contextlib.nullcontext():
-        yield
-
-
 def _run(score: Score | Neuron, tensors: tuple[Tensor, ...]) -> None:
-    with torch.no_grad(), eager(score):
+    with torch.no_grad(), score.running():
         score.output(tuple(t.clone() for t in tensors), score.everyone())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,36 +26,26 @@ def _reduced(values: Tensor, size_average: Any, reduce: Any, reduction: str, tot
     return values.mean() if total is None else values.sum() / total
 
 
-def mse_loss(
-    input: Tensor,  # noqa: A002  # torch's name
-    target: Tensor,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
-    weight: Tensor | None = None,
-) -> Tensor:
-    """(x − t)²."""
-    gap = input - target
-    values = gap * gap if weight is None else gap * gap * weight
-    return _reduced(values, size_average, reduce, reduction, _total(weight, values))
-
-
-def l1_loss(
-    input: Tensor,  # noqa: A002  # torch's name
-    target: Tensor,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
-    weight: Tensor | None = None,
-) -> Tensor:
-    """|x − t|."""
-    size = (input - target).abs()
-    values = size if weight is None else size * weight
-    return _reduced(values, size_average, reduce, reduction, _total(weight, values))
-
-
 def _total(weight: Tensor | None, values: Tensor) -> Tensor | None:
     return None if weight is None else weight.expand_as(values).sum()
+
+
+def _of_gap(of: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    """A loss that is a function of x − t, with torch's arguments."""
+
+    def loss(
+        input: Tensor,  # noqa: A002  # torch's name
+        target: Tensor,
+        size_average: Any = None,
+        reduce: Any = None,
+        reduction: str = "mean",
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        values = of(input - target)
+        values = values if weight is None else values * weight
+        return _reduced(values, size_average, reduce, reduction, _total(weight, values))
+
+    return loss
 
 
 def smooth_l1_loss(
@@ -143,8 +134,8 @@ def binary_cross_entropy(
 
 
 LOSSES = {
-    "mse_loss": mse_loss,
-    "l1_loss": l1_loss,
+    "mse_loss": _of_gap(lambda gap: gap * gap),
+    "l1_loss": _of_gap(torch.abs),
     "smooth_l1_loss": smooth_l1_loss,
     "nll_loss": nll_loss,
     "cross_entropy": cross_entropy,

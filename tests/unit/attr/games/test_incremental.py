@@ -276,7 +276,7 @@ def test_mistakes_raise_as_ever() -> None:
         Occlusion(build("residual")).attribute(images(), (3, 9, 9), (3, 9, 9), target=9, incremental=True)
 
 
-@pytest.mark.parametrize("call", [0, 1, 3, 4])  # what far values raise, in the third, does not count
+@pytest.mark.parametrize("call", range(5))
 def test_errors_of_the_model_come_out(call: int) -> None:
     class OwnError(Exception):
         pass
