@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -134,14 +134,9 @@ class Function(ABC):
         """The straight path between two values of the variable, behind the model's first convolution if it has one."""
         return None
 
-    @contextlib.contextmanager
-    def running(self) -> Generator[None]:
+    def running(self) -> contextlib.AbstractContextManager[object]:
         """The state of torch that the call needs."""
-        if not self.score.needs_context():
-            yield
-            return
-        with self.score.running():
-            yield
+        return self.score.running()
 
 
 class AtInputs(Function):
