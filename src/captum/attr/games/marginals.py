@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -75,7 +76,8 @@ class Moments:
         """Fold ``samples`` ``(s, *)``."""
         new = len(samples)
         mean = samples.mean(0)
-        squares = (samples - mean).square().sum(0)
+        off = samples - mean
+        squares = off.mul_(off).sum(0)
         if self.count == 0:
             self.count, self.mean, self.squares = new, mean, squares
             return
@@ -149,20 +151,22 @@ class _Walk:
         """
         count, players = orders.shape
         rank = orders.argsort(1)
-        scores = torch.empty((count, players + 1, self.outputs), dtype=torch.float64)
-        steps = count * (players - 1)
         block = block_rows(players, self.outputs)
-        for start in range(0, steps, block):
-            step = torch.arange(start, min(steps, start + block))
-            walk, joined = torch.div(step, players - 1, rounding_mode="floor"), step % (players - 1) + 1
-            coalitions = rank[walk] < joined[:, None]
-            if start:
-                scores[walk, joined] = yield from self.score(coalitions)
-                continue
-            found = yield from self.score(torch.cat([self.ends, coalitions]))
-            scores[:, 0], scores[:, players], scores[walk, joined] = found[0], found[1], found[2:]
+        walks, sizes = max(1, block // (players - 1)), torch.arange(1, players).split(block)
+        scores = torch.empty((count, players + 1, self.outputs), dtype=torch.float64)
+        ends = self.ends
+        for start, size in itertools.product(range(0, count, walks), sizes):
+            among = rank[start : start + walks]
+            coalitions = (among[:, None] < size[:, None]).flatten(0, 1)
+            found = yield from self.score(torch.cat([ends, coalitions]))
+            steps = slice(int(size[0]), int(size[-1]) + 1)
+            scores[start : start + walks, steps] = found[len(ends) :].view(len(among), len(size), -1)
+            if len(ends):
+                scores[:, 0], scores[:, players] = found[0], found[1]
+            ends = ends[:0]
         change = scores[:, 1:] - scores[:, :-1]
-        return change.gather(1, rank[:, :, None].expand_as(change))
+        places = rank + players * torch.arange(count)[:, None]
+        return change.flatten(0, 1).index_select(0, places.flatten()).view_as(change)
 
 
 def random_orders(players: int, draw: DrawOrders, stopping: Stopping, antithetic: bool) -> Estimator[Estimate]:
@@ -194,7 +198,7 @@ def random_orders(players: int, draw: DrawOrders, stopping: Stopping, antithetic
         if antithetic:
             orders = torch.stack([orders, orders.flip(1)], 1).reshape(-1, players)
         marginal = yield from walk.contributions(orders)
-        moments.add(marginal.reshape(-1, repeats, players, walk.outputs).mean(1))
+        moments.add(marginal if repeats == 1 else marginal.reshape(-1, repeats, players, walk.outputs).mean(1))
         enough = stopping.samples is not None or stopping.satisfied(moments.mean, moments.error())
         if moments.count >= goal and not enough:
             goal = min(planned, 2 * goal)

@@ -29,12 +29,14 @@ class _Games(PerturbationAttribution):
     """What the classes of this file share: play an estimator, spread its values."""
 
     @staticmethod
-    def _play(setting: Setting, game: Game, body: Estimator[Estimate], label: str | None) -> tuple[Any, Any]:
-        """Values and standard errors in the structure of the inputs."""
+    def _play(
+        setting: Setting, game: Game, body: Estimator[Estimate], label: str | None, with_errors: bool = False
+    ) -> Any:
+        """Values in the structure of the inputs, with their standard errors if asked for."""
         with progress(game, label, None):
             estimate = play(body, game)
-        values, errors = (setting.restore(setting.spread(game, t)) for t in (estimate.values, estimate.errors))
-        return values, errors
+        values = setting.restore(setting.spread(game, estimate.values))
+        return (values, setting.restore(setting.spread(game, estimate.errors))) if with_errors else values
 
     @staticmethod
     def _play_later(setting: Setting, game: Game, per_eval: int, body: Estimator[Estimate]) -> Future[Any]:
@@ -118,8 +120,7 @@ class ShapleyValueSampling(_Games):
         draw = global_orders(game.players) if source is None else seeded_orders(game.players, source)
         pairs = (source is not None or stopping.samples is None) if antithetic is None else antithetic
         body = random_orders(game.players, draw, stopping, pairs)
-        values, errors = self._play(setting, game, body, self._label(show_progress))
-        return (values, errors) if return_std_error else values
+        return self._play(setting, game, body, self._label(show_progress), return_std_error)
 
     def attribute_future(
         self,
@@ -189,7 +190,7 @@ class ShapleyValues(ShapleyValueSampling):
         setting = at_inputs(self.forward_func, inputs, target, additional_forward_args)
         game = setting.game(setting.masks(feature_mask), setting.fill(baselines), perturbations_per_eval)
         check_cost(game.players)
-        return self._play(setting, game, exact_shapley(game.players, again=True), self._label(show_progress))[0]
+        return self._play(setting, game, exact_shapley(game.players, again=True), self._label(show_progress))
 
     def attribute_future(
         self,
@@ -296,5 +297,4 @@ class OwenValues(_Games):
             stopping = parse_stopping("auto" if n_samples is None else n_samples, tol, max_evals)
             draw = hierarchical_orders(groups, parse_generator(generator, seed))
             body = random_orders(game.players, draw, stopping, antithetic=True)
-        values, errors = self._play(setting, game, body, self._label(show_progress))
-        return (values, errors) if return_std_error else values
+        return self._play(setting, game, body, self._label(show_progress), return_std_error)

@@ -125,10 +125,11 @@ def test_small_games_score_no_coalition_twice():
     assert len(codes) == len(codes.unique()) == 16 == found.evaluations - 1
 
 
-def test_blocks_do_not_change_the_walk(monkeypatch):
+@pytest.mark.parametrize("coalitions", [1, 7, 19, 45])  # parts of a walk, one walk, two walks
+def test_blocks_do_not_change_the_walk(monkeypatch, coalitions):
     game = network(20, 4)
     whole = play(random_orders(20, seeded_orders(20, generator(3)), fixed(6), True), game)
-    monkeypatch.setattr("captum.attr.games.play.BLOCK_ENTRIES", 20 * 7)
+    monkeypatch.setattr("captum.attr.games.play.BLOCK_ENTRIES", 20 * coalitions)
     pieces = play(random_orders(20, seeded_orders(20, generator(3)), fixed(6), True), game)
     torch.testing.assert_close(pieces.values, whole.values)
     torch.testing.assert_close(pieces.errors, whole.errors)
