@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 Weighting = Literal["leverage", "kernel"]
+Keys = np.ndarray[tuple[int], np.dtype[np.void]]
 
 #: Sizes with fewer coalitions are listed and shuffled; of those with more some are drawn, and repeats dropped.
 LISTED = 20_000
@@ -34,7 +35,7 @@ class _Stratum:
         self._generator = generator
         self._listed: Tensor | None = None
         self._skipped = 0
-        self._seen: set[bytes] = set()
+        self._seen = _keys(torch.zeros((0, players), dtype=torch.bool))
 
     def take(self, count: int) -> Tensor:
         """The next ``count`` coalitions, bool ``(count, M)``."""
@@ -62,10 +63,9 @@ class _Stratum:
         return self._as_mask(members[order])
 
     def _unseen(self, coalitions: Tensor) -> Tensor:
-        if not self._seen:
+        if not len(self._seen):
             return coalitions
-        fresh = [row.tobytes() not in self._seen for row in np.packbits(coalitions.numpy(), axis=1)]
-        return coalitions[torch.tensor(fresh)]
+        return coalitions[torch.from_numpy(~np.isin(_keys(coalitions), self._seen))]
 
     def _random(self, count: int) -> Tensor:
         """Random coalitions that were not taken yet; repeats are rare here and drawn again."""
@@ -76,16 +76,16 @@ class _Stratum:
             drawn = self._as_mask(keys.topk(self.size, 1).indices)
             if self.halved:
                 drawn = drawn ^ ~drawn[:, :1]
-            fresh = torch.tensor([self._new(row) for row in np.packbits(drawn.numpy(), axis=1)], dtype=torch.bool)
-            parts.append(drawn[fresh])
-            missing -= int(fresh.sum())
+            parts.append(drawn[self._new(_keys(drawn))])
+            missing -= len(parts[-1])
         return torch.cat(parts) if parts else torch.zeros((0, self.players), dtype=torch.bool)
 
-    def _new(self, row: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> bool:
-        key = row.tobytes()
-        known = key in self._seen
-        self._seen.add(key)
-        return not known
+    def _new(self, keys: Keys) -> Tensor:
+        """The places of coalitions that were not drawn before, each once."""
+        keys_once, places = np.unique(keys, return_index=True)
+        fresh = ~np.isin(keys_once, self._seen)
+        self._seen = np.concatenate([self._seen, keys_once[fresh]])
+        return torch.from_numpy(np.sort(places[fresh]))
 
     def _as_mask(self, members: Tensor) -> Tensor:
         return torch.zeros((len(members), self.players), dtype=torch.bool).scatter_(1, members, True)
@@ -139,6 +139,12 @@ class PairSampler:
     def missed(self) -> Tensor:
         """For each drawn pair, the share of pairs of its size that were not drawn: 0 where all are known."""
         return (1.0 - self._expected / self._caps).clamp(min=0.0)[self._stratum]
+
+
+def _keys(coalitions: Tensor) -> Keys:
+    """The bits of each of some coalitions ``(K, M)`` as one value."""
+    packed = np.packbits(coalitions.numpy(), axis=1)
+    return np.ascontiguousarray(packed).view(f"V{packed.shape[1]}").reshape(len(packed))
 
 
 def _count(players: int, size: int) -> int:
