@@ -23,11 +23,20 @@ def hold_room() -> Tensor | None:
     if sys.platform != "linux" or _fills():
         return None
     try:
-        _block(BLOCK + BLOCK // 64)  # once a block of this size is freed, its like come from the heap
+        keep_freed()
         blocks = [_block(BLOCK) for _ in range(BLOCKS + 1)]
     except RuntimeError:  # a process that may not have as much address space
         return None
     return blocks[-1]
+
+
+def keep_freed() -> None:
+    """Let the allocator keep up to twice :data:`BLOCK` of freed memory, and take blocks of that size from its heap.
+
+    The C library does so by itself once a block of this size, mapped on its own, was freed.
+    """
+    if sys.platform == "linux" and not _fills():
+        _block(BLOCK + BLOCK // 64)
 
 
 def _block(size: int) -> Tensor:

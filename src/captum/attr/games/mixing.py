@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -30,12 +31,15 @@ def rounding(scores: Tensor, dtype: torch.dtype, modules: list[nn.Module]) -> fl
     parameters = [p for m in modules for p in m._parameters.values() if p is not None]
     kinds = {dtype, *(p.dtype for p in parameters)}
     coarsest = max((torch.finfo(k).eps for k in kinds if k.is_floating_point), default=0.0)
-    finite = scores[scores.isfinite()]
-    if not len(finite):
-        return 0.0
+    low, high = (float(end) for end in scores.aminmax())
+    if not math.isfinite(high - low):
+        finite = scores[scores.isfinite()]
+        if not len(finite):
+            return 0.0
+        low, high = (float(end) for end in finite.aminmax())
     away = any(p.device.type != "cpu" for p in parameters)
     relative = max(COARSE if away else SIZE, ROUNDINGS * coarsest)
-    return float(SPREAD * (finite.max() - finite.min()) + relative * finite.abs().max())
+    return SPREAD * (high - low) + relative * max(abs(low), abs(high))
 
 
 def most_telling(scores: Tensor, full: Tensor) -> int:

@@ -24,18 +24,14 @@ def patched(
 
     Equal to ``torch.where`` on whole masks, bit by bit.
     """
-    if (
-        members.dim() != 2
-        or not members.numel()
-        or not isinstance(features, Groups)
-        or not isinstance(fill, ConstantReady)
-    ):
-        return None
-    alike = all(len(v) == batch and b.dtype == v.dtype for v, b in zip(values, fill.bases, strict=True))
-    if not features.shared or not alike:
+    if members.dim() != 2 or not members.numel():
         return None
     present = members.numpy()
     if np.count_nonzero(present[len(present) // 2]) < SURELY_FEWER * present.shape[1]:
+        return None
+    if not isinstance(features, Groups) or not isinstance(fill, ConstantReady) or not features.shared:
+        return None
+    if any(len(v) != batch or b.dtype != v.dtype for v, b in zip(values, fill.bases, strict=True)):
         return None
     changes = present.size - np.count_nonzero(present)
     if changes > FEW * present.size:

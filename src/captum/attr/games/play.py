@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.futures import Future
 
+from captum._engine.room import keep_freed
+
 T = TypeVar("T")
 #: Estimators work on the CPU, whatever the default device is.
 HOST = torch.device("cpu")
@@ -63,6 +65,7 @@ def host() -> contextlib.AbstractContextManager[object]:
 def play(estimator: Estimator[T], game: Callable[[Tensor], Tensor]) -> T:
     """Run an estimator against a game that answers at once."""
     scores: Tensor | None = None
+    keep_freed()
     while True:
         try:
             with host():
