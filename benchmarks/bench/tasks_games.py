@@ -48,29 +48,36 @@ def _peer_kernel_shap() -> Work:
     return lambda: explainer.shap_values(x.numpy(), nsamples=2048, silent=True)
 
 
-def _sampling(attr: Any, who: Contender) -> Work:
-    model, x = _tabular(64)
-    explainer = attr.ShapleyValueSampling(model)
+def _sampling(orders: int) -> Prepare:
+    def prepare(attr: Any, who: Contender) -> Work:
+        model, x = _tabular(64)
+        explainer = attr.ShapleyValueSampling(model)
 
-    def run() -> object:
-        torch.manual_seed(0)
-        return explainer.attribute(x, target=1, n_samples=25, **_packed(who.variant))
+        def run() -> object:
+            torch.manual_seed(0)
+            return explainer.attribute(x, target=1, n_samples=orders, **_packed(who.variant))
 
-    return run
+        return run
+
+    return prepare
 
 
-def _sampling_bare(_: Any, who: Contender) -> Work:
-    """As many rows where features are switched off: 25 orders of 29 steps, their ends, and the input itself."""
-    model, x = _tabular(64)
-    share = int(who.variant) // len(x)
+def _sampling_bare(orders: int) -> Prepare:
+    """As many rows where features are switched off: orders of 29 steps each, their ends, and the input itself."""
 
-    def run() -> object:
-        torch.manual_seed(0)
-        on = torch.bernoulli(torch.full((25 * 29 + 3, 1, 30), 0.5))
-        with torch.inference_mode():
-            return torch.cat([model((part * x).flatten(0, 1))[:, 1] for part in on.split(share)])
+    def prepare(_: Any, who: Contender) -> Work:
+        model, x = _tabular(64)
+        share = int(who.variant) // len(x)
 
-    return run
+        def run() -> object:
+            torch.manual_seed(0)
+            on = torch.bernoulli(torch.full((orders * 29 + 3, 1, 30), 0.5))
+            with torch.inference_mode():
+                return torch.cat([model((part * x).flatten(0, 1))[:, 1] for part in on.split(share)])
+
+        return run
+
+    return prepare
 
 
 def _exact(attr: Any, who: Contender) -> Work:
@@ -153,13 +160,28 @@ GAME_TASKS = (
     Task(
         "shapley_sampling",
         "ShapleyValueSampling, the same net, 64 rows, 25 permutations",
-        _sampling,
+        _sampling(25),
         ("ShapleyValueSampling",),
-        (faster(8), faster(2, "upstream:best"), near_bare(1.1)),
+        (faster(8), faster(2, "upstream:best")),
         upstream=("6", "15", "30"),
-        bare=_sampling_bare,
-        bare_variants=("1024", "4096", "16384"),
         agree=None,
+        calls=5,
+    ),
+    *(
+        Task(
+            f"shapley_overhead_{orders}",
+            f"ShapleyValueSampling, the same net, 64 rows, {orders} permutations: beside its bare forwards",
+            _sampling(orders),
+            ("ShapleyValueSampling",),
+            (near_bare(limit),),
+            bare=_sampling_bare(orders),
+            bare_variants=("4096", "8192", "16384"),
+            agree=None,
+            repeats=9,
+            calls=5,
+            alone=True,
+        )
+        for orders, limit in ((25, 1.5), (250, 1.1))
     ),
     Task(
         "exact_shapley",
@@ -177,6 +199,7 @@ GAME_TASKS = (
             _ablation(rows),
             ("FeatureAblation",),
             (faster(20),),
+            calls=5,
         )
         for rows in (1, 4, 8)
     ),
