@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import overload
 
 import torch
@@ -127,6 +127,8 @@ def explain(
         model, inputs, layer, neuron_selector, baselines, noise_tunnel, additional_forward_args, dict(arguments)
     )
     question = ask(model, inputs, target, additional_forward_args)
+    if question.inputs.form in ("tensor", "tuple"):
+        call = replace(call, inputs=question.inputs.restore(question.inputs.tensors))
     names = _Names(
         class_names_of(class_names, model),
         feature_names_of(feature_names, inputs),

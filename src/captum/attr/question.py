@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from captum._engine.integers import as_floats, takes
 from captum._engine.score import Score, read_output
 from captum._engine.target import argmax_of, one_per_row, parse_target
 from captum._engine.values import Inputs, parse_inputs
@@ -24,7 +25,7 @@ class Question:
     """A model, its inputs and a target, evaluated once.
 
     Args:
-        inputs: The parsed inputs.
+        inputs: The parsed inputs; as floats where the model takes whole numbers only as such.
         target: The target to give to a method: ``"argmax"`` and ``"auto"`` are resolved to the classes of the rows.
         targets: The target of each row as plain values, for display.
         scores: The score of each row, ``(N,)``.
@@ -54,8 +55,7 @@ def ask(model: Callable[..., object], inputs: object, target: object, additional
     parsed = parse_inputs(inputs, model)
     score = Score(model, parsed, None, additional_forward_args)
     rows = score.everyone()
-    with torch.no_grad(), score.running():
-        output: object = score.output(parsed.tensors, rows)
+    parsed, output = _evaluated(score, parsed)
     table = _table(output, rows.count)
     if isinstance(target, str) and target == AUTO:
         target = _automatic(output, rows.count)
@@ -67,6 +67,21 @@ def ask(model: Callable[..., object], inputs: object, target: object, additional
         values = one_per_row(values, values if callable(score.target) else read_output(output), score.target, rows)
     # A list of per-row tuples and a tensor are both accepted by every method; a parsed int is what the user meant.
     return Question(parsed, score.target, _listed(score.target, rows.count), values.detach(), table)
+
+
+def _evaluated(score: Score, inputs: Inputs) -> tuple[Inputs, object]:
+    """The output, and the inputs as the model takes them: whole numbers as floats, where it has no use for others."""
+    rows = score.everyone()
+    try:
+        with torch.no_grad(), score.running():
+            return inputs, score.output(inputs.tensors, rows)
+    except RuntimeError:
+        floats = as_floats(inputs.tensors)
+        same = all(f is t for f, t in zip(floats, inputs.tensors, strict=True))
+        if same or inputs.form not in ("tensor", "tuple") or not takes(score, floats):
+            raise
+    with torch.no_grad(), score.running():
+        return replace(inputs, tensors=floats), score.output(floats, rows)
 
 
 def _automatic(output: object, rows: int) -> object:
