@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Generator
 from typing import Literal
 
@@ -13,113 +12,22 @@ from torch import Tensor, nn
 
 from captum._engine.layout import Layout
 from captum._engine.rows import Chunk, Rows
-from captum._engine.score import Score
-from captum._engine.sweep import Plan, Sweep, parameter_count, ran_out_of_memory, release_memory
+from captum._engine.sweep import ran_out_of_memory, release_memory
 from captum.attr.games.features import Features
 from captum.attr.games.fills import Ready
 from captum.attr.games.mixing import FEW, among_far, mixes, most_telling, rounding
+from captum.attr.games.packs import Batches, Packs
 from captum.attr.games.patches import patched
+from captum.attr.games.variable import Tensors, Variable
 from captum.errors import InputError, OutputError
 
-Tensors = tuple[Tensor, ...]
-Evaluate = Callable[[Tensors, Rows], Tensor]
 #: What code that is written for one batch size raises at another; other errors are the user's own.
 SHAPE_ERRORS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
 REFUSALS = (*SHAPE_ERRORS, ArithmeticError, KeyError)
 #: What torch says to code that differentiates, or meets tensors made for training, in inference mode.
 NEEDS_GRAPH = ("nference", "does not require grad", "does not have a grad_fn")
-#: Rows of at most this many elements are a table's: chunks of them, and what layers make of them, are best kept in the
-#: caches of the processors that share them. How wide the layers are is guessed from the number of parameters.
-TABLE_ROW = 1 << 13
-TABLE_ELEMENTS = 3 << 17
-NO_PAIRS = torch.zeros(0, dtype=torch.int64, device="cpu")
 #: How the output relates to the batch: an entry per row; a fixed number per batch that adds up; or a result per call.
 Form = Literal["rows", "batches", "once"]
-
-
-class RawScore(Score):
-    """A score that keeps all numbers that the target leaves, whatever their shape."""
-
-    def read(self, output: object, rows: Rows) -> Tensor:
-        """The target's part of the output for these rows; a number of Python keeps its double precision."""
-        scores = self.select(torch.tensor(output, dtype=torch.float64) if isinstance(output, float) else output, rows)
-        if scores.is_complex():
-            message = f"Expected real scores, got {scores.dtype}: take .abs() or .real in the forward function."
-            raise OutputError(message)
-        return scores
-
-
-class Variable:
-    """What is varied, and how the model is run with it: the inputs, or the values of a layer.
-
-    Args:
-        values: the tensors whose parts are the players, ``(B, *)``.
-        evaluate: the output for such tensors.
-        score: the score of the call; its modules tell how large the model is.
-        batch: number of examples.
-    """
-
-    def __init__(self, values: Tensors, evaluate: Evaluate, score: Score, batch: int) -> None:
-        self.values = values
-        self.evaluate = evaluate
-        self.score = score
-        self.batch = batch
-        self.modules = score.modules()
-
-    def elements(self) -> int:
-        """Elements of one example."""
-        return sum(v.numel() // max(len(v), 1) for v in self.values)
-
-    def trains_batch_norm(self) -> bool:
-        """Whether rows of a forward pass influence each other."""
-        return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in self.modules)
-
-
-class _Batches(Plan):
-    """A plan that takes whole variants when they fit, so that one mask serves all rows of a variant.
-
-    Args:
-        limit: rows per forward pass, or None.
-        variable: what is varied.
-        whole: never split the rows of a variant.
-    """
-
-    def __init__(self, limit: int | None, variable: Variable, whole: bool) -> None:
-        elements, work = max(1, variable.elements()), parameter_count(variable.modules)
-        super().__init__(limit, elements, work)
-        if limit is None and elements <= TABLE_ROW:
-            share = TABLE_ELEMENTS * torch.get_num_threads() // max(elements, math.isqrt(work))
-            self._cap = max(1, min(self._cap, share))
-            self._size = min(self._size, self._cap)
-        self._batch = variable.batch
-        self._whole = whole
-
-    def size(self, remaining: int) -> int:
-        """Rows of the next chunk: whole variants, or an even part of what is left of one."""
-        size, left = super().size(remaining), remaining % self._batch
-        if size >= self._batch and not left:
-            return size // self._batch * self._batch
-        left = left or self._batch
-        return left if self._whole or size >= left else -(-left // -(-left // size))
-
-    def measured(self, rows: int, seconds: float) -> None:
-        """Learn from a chunk; one that is full but for rounding counts as full."""
-        super().measured(self._size if rows + self._batch > self._size else rows, seconds)
-
-    def failed(self, rows: int) -> bool:
-        """Memory ran out."""
-        return not (self._whole and rows <= self._batch) and super().failed(rows)
-
-
-class _Packs(Sweep):
-    """Chunks of whole variants, or of some rows of one: see :meth:`Game._chunk`."""
-
-    def chunk(self, start: int, stop: int) -> Chunk:
-        """The pairs from ``start`` to ``stop``."""
-        first = start % self.batch
-        whole = first == 0 and stop % self.batch == 0
-        index = None if whole else torch.arange(first, first + stop - start, device="cpu")
-        return Chunk(start, stop, Rows(self.batch, index), NO_PAIRS)
 
 
 class Game:
@@ -165,7 +73,7 @@ class Game:
         self._repeats = Rows(self.batch)
         self._started = False
         self._opening = torch.zeros((0, 0), device="cpu")
-        self._plan: _Batches | None = None
+        self._plan: Batches | None = None
         self._inference = True
 
     def __call__(self, coalitions: Tensor) -> Tensor:
@@ -311,7 +219,7 @@ class Game:
 
     def _packed(self, variants: Tensor, first: int) -> Tensor:
         """All pairs of variants and examples, in chunks that fit."""
-        sweep = _Packs(self.batch, len(variants), self._planned())
+        sweep = Packs(self.batch, len(variants), self._planned())
         parts: list[Tensor] = []
         for chunk, out in sweep.run(lambda c: self._chunk(variants, c, first)):
             rows = chunk.count if self.form == "rows" else chunk.count // self.batch * self.shape[0]
@@ -327,10 +235,10 @@ class Game:
             self.advance(chunk.count / self.batch / self.fill.draws)
         return torch.cat(parts).reshape(len(variants), -1)
 
-    def _planned(self) -> _Batches:
+    def _planned(self) -> Batches:
         """The plan of the game; what it learned about chunks stays for the next block."""
         if self._plan is None:
-            self._plan = _Batches(self._limit, self.variable, self.form != "rows")
+            self._plan = Batches(self._limit, self.variable, self.form != "rows")
         return self._plan
 
     def _chunk(self, variants: Tensor, chunk: Chunk, first: int) -> Tensor:
@@ -344,7 +252,7 @@ class Game:
         values = tuple(v[part] if len(v) == self.batch else rows.pick(v) for v in self.variable.values)
         draw = torch.tensor([(first + start) % self.fill.draws], device="cpu")
         filled = self.fill.replace(values, keep, rows, draw)
-        return self._output(tuple(f[0] for f in filled), rows)
+        return self._output(self.variable.as_given(tuple(f[0] for f in filled)), rows)
 
     def _evaluate(self, variants: Tensor, first: int) -> Tensor:
         """The output for whole variants, ``(k · rows, …)``."""
@@ -359,8 +267,8 @@ class Game:
             keep = self.features.keep(members, None)
             draws = torch.arange(first, first + count, device="cpu") % self.fill.draws
             filled = self.fill.replace(self.variable.values, keep, None, draws)
-        flat = tuple(
-            f.expand(count, self.batch, *f.shape[2:]).reshape(count * self.batch, *f.shape[2:]) for f in filled
+        flat = self.variable.as_given(
+            tuple(f.expand(count, self.batch, *f.shape[2:]).reshape(count * self.batch, *f.shape[2:]) for f in filled)
         )
         if count == 1:
             return flat, Rows(self.batch)

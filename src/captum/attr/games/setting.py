@@ -16,7 +16,8 @@ from captum._engine.score import Score
 from captum._engine.values import Inputs, parse_inputs
 from captum.attr.games.features import Features, Groups, groups_of, parse_masks
 from captum.attr.games.fills import Ready, parse_fill
-from captum.attr.games.game import Game, RawScore, Variable
+from captum.attr.games.game import Game
+from captum.attr.games.variable import RawScore, Variable
 from captum.errors import InputError
 
 

@@ -18,10 +18,11 @@ from captum._engine.values import describe, parse_inputs
 from captum.attr.base import PerturbationAttribution
 from captum.attr.games.features import Groups
 from captum.attr.games.fills import ConstantReady
-from captum.attr.games.game import Game, RawScore
+from captum.attr.games.game import Game
 from captum.attr.games.play import HOST
 from captum.attr.games.setting import Setting, at_inputs, check_per_eval, progress
 from captum.attr.games.stopping import parse_stopping
+from captum.attr.games.variable import RawScore
 from captum.errors import CaptumWarning, InputError, OutputError
 from captum.linear.model import Model
 from captum.log import log_usage

@@ -48,7 +48,9 @@ class Windows:
         lead = tuple(members.shape[:2])
         parts = (~members).reshape(-1, self.players).split(self._sizes, 1)
         return tuple(
-            (_contract(part.reshape(-1, *grid).float(), covers) < 0.5).reshape(*lead, *(c.shape[1] for c in covers))
+            (_contract(part.reshape(-1, *grid).float(), covers) < 0.5)
+            .contiguous()
+            .reshape(*lead, *(c.shape[1] for c in covers))
             for part, grid, covers in zip(parts, self.grids, self._covers, strict=True)
         )
 
