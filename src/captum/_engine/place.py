@@ -85,12 +85,15 @@ class Layers:
         late = from_here and not inputs and torch.is_grad_enabled()
         larger = functools.cache(lambda: self._shapes_of_one_more(score, tensors, rows))
 
-        def keep(position: int, use: int, values: tuple[Tensor, ...]) -> list[Tensor]:
+        def keep(position: int, use: int, values: tuple[Tensor, ...]) -> list[Tensor] | None:
             axes = self._find_axes((position, use), values, rows.count, larger)
             if late:
                 torch.set_grad_enabled(True)
             seen[position] = _own(values, self.layers[position].side, axes)
-            return _copied(seen[position], axes)
+            if torch.is_grad_enabled():
+                return _copied(seen[position], axes)
+            seen[position] = tuple(v.clone() for v in seen[position])  # the model may write into its own later
+            return None
 
         with contextlib.ExitStack() as stack:
             if late:
