@@ -29,7 +29,7 @@ _FORM = frozenset(
     """.split()  # noqa: SIM905  # a list of words reads better
 )
 _PLACE = frozenset(["device", "is_cuda", "is_cpu", "is_meta", "is_mps", "is_xpu", "get_device", "is_xla"])
-_VIEWS = frozenset(["view", "view_as", "unflatten", "as_strided"])
+_VIEWS = frozenset(["view", "view_as", "unflatten", "as_strided", "stride", "is_contiguous"])
 #: Operators that cost much on whole maps.
 _HEAVY = frozenset(
     """

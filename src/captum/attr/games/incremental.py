@@ -6,6 +6,7 @@ explanations" (Krypton), SIGMOD 2019; here the exact part, on operators rather t
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
 import warnings
@@ -189,16 +190,15 @@ class IncrementalGame:
 
     def _run(self, unchanged: Unchanged, chosen: Places, first: int) -> tuple[Tensor, IncrementMode]:
         """Scores ``(k, b, …)`` without windows, for the examples of ``unchanged``; the first is number ``first``."""
-        folded = Folded(dict(self._convolutions))
         mode = IncrementMode(convolutions=self._convolutions)
         with quiet(self._game.variable.score), torch.inference_mode():
-            try:
-                with folded:
-                    scores = self._evaluated(mode, unchanged, chosen, first)
-            except Diverged:
-                scores = None
-        if scores is not None and folded.settled():
-            return scores, mode
+            if not self._convolutions:
+                return self._evaluated(mode, unchanged, chosen, first), mode
+            folded = Folded(dict(self._convolutions))
+            with contextlib.suppress(Diverged), folded:
+                scores = self._evaluated(mode, unchanged, chosen, first)
+                if folded.settled():
+                    return scores, mode
         # the code uses a convolution's result otherwise than it did: from here on nothing is folded
         self._convolutions = NOTHING_KNOWN
         return self._run(unchanged, chosen, first)

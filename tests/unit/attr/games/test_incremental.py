@@ -364,3 +364,17 @@ def test_convolutions_that_are_used_in_another_way_later(kind: str) -> None:
     fast = Occlusion(body).attribute(x, (3, 9, 9), (3, 9, 9), target=1, incremental=True)
     plain = Occlusion(body).attribute(x, (3, 9, 9), (3, 9, 9), target=1)
     torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:incremental=True has no effect")
+@pytest.mark.parametrize("kind", ["numpy", "stride"])
+def test_code_that_looks_at_memory_gets_whole_maps(kind: str) -> None:
+    net = build("residual")
+
+    def body(x: Tensor) -> Tensor:
+        factor = torch.from_numpy(x.numpy()).amax() * 0 + 2 if kind == "numpy" else float(x.stride(3))
+        return net(x) * factor
+
+    fast = Occlusion(body).attribute(images(), (3, 9, 9), (3, 9, 9), target=1, incremental=True)
+    plain = Occlusion(body).attribute(images(), (3, 9, 9), (3, 9, 9), target=1)
+    torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-5)
