@@ -178,7 +178,10 @@ def takes_keywords(forward: Any, names: list[str]) -> bool:
 def takes_nothing(forward: Any) -> bool:
     """Tell whether ``forward`` is a function without parameters: a closure over its own inputs."""
     if isinstance(forward, functools.partial):
-        return not inspect.signature(forward).parameters
+        try:
+            return not inspect.signature(forward).parameters
+        except ValueError:  # of a function that is built in, without a signature
+            return False
     code = getattr(forward, "__code__", None)
     if code is None or code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS):
         return False
