@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -56,6 +56,16 @@ class Batch:
             raise InputTypeError(message)
         self.names, self.elements = list(found), list(found.values())
 
+    def arrange(self, names: list[str]) -> None:
+        """Bring the elements into the order of these names, those of an earlier batch."""
+        if self.names == names:
+            return
+        if sorted(self.names) != sorted(names):
+            message = f"Expected batches with the elements {names} of the first one, got one with {self.names}."
+            raise InputError(message)
+        found = dict(zip(self.names, self.elements, strict=True))
+        self.names, self.elements = names, [found[name] for name in names]
+
     def attributed(self, roles: Sequence[int]) -> tuple[Tensor, ...]:
         """The elements with role 0."""
         chosen = tuple(e for e, r in zip(self.elements, roles, strict=True) if r == InputRole.need_attr)
@@ -66,9 +76,10 @@ class Batch:
         return chosen
 
     def filled(self, roles: Sequence[int], tensors: Iterable[Tensor]) -> tuple[Any, ...]:
-        """All elements, those with role 0 replaced."""
+        """All elements: those with role 0 replaced, and copies of those with role 1, which a model may write into."""
         fresh = iter(tensors)
-        return tuple(next(fresh) if r == InputRole.need_attr else e for e, r in zip(self.elements, roles, strict=True))
+        pairs = zip(self.elements, roles, strict=True)
+        return tuple(next(fresh) if r == InputRole.need_attr else _copied(e, r) for e, r in pairs)
 
     def call(self, forward: Callable[..., Any], roles: Sequence[int], elements: Sequence[Any]) -> Any:
         """The output for such elements: by position; by name; or in a structure like the batch."""
@@ -86,11 +97,29 @@ def _fields(record: Any) -> dict[str, Any]:
     return {f.name: getattr(record, f.name) for f in dataclasses.fields(record) if f.init}
 
 
-def check_roles(input_roles: Sequence[int] | None, count: int) -> tuple[int, ...]:
-    """Roles of the elements of a batch."""
-    roles = (InputRole.need_attr,) * count if input_roles is None else tuple(input_roles)
-    if len(roles) != count:
-        message = f"Expected input_roles with one role for each of the {count} elements of a batch, got {len(roles)}."
+def _copied(element: Any, role: int) -> Any:
+    return element.clone() if role == InputRole.need_forward and isinstance(element, Tensor) else element
+
+
+def check_roles(input_roles: Sequence[int] | Mapping[str, int] | None, names: Sequence[str]) -> tuple[int, ...]:
+    """Roles of the elements of a batch, given in order or by name."""
+    if not names:
+        message = "Expected batches with at least one element, got an empty one."
+        raise InputError(message)
+    if input_roles is None:
+        return (InputRole.need_attr,) * len(names)
+    if is_mapping(input_roles) and sorted(input_roles) == sorted(names):
+        input_roles = [input_roles[name] for name in names]
+    if not isinstance(input_roles, (tuple, list)):
+        message = (
+            f"Expected input_roles: a tuple, or a mapping of the names {list(names)}; got {describe(input_roles)}."
+        )
+        raise InputError(message)
+    roles = tuple(input_roles)
+    if len(roles) != len(names):
+        message = (
+            f"Expected input_roles with one role for each of the {len(names)} elements of a batch, got {len(roles)}."
+        )
         raise InputError(message)
     if InputRole.need_attr not in roles or not set(roles) <= {0, 1, 2}:
         message = f"Expected input_roles of 0, 1 and 2 with at least one 0 (InputRole.need_attr), got {roles}."

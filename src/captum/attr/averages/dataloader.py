@@ -2,152 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from captum._engine.score import read_output
 from captum._engine.values import Inputs, describe, parse_baselines
-from captum.attr.averages.batches import Batch, InputRole, check_roles, per_element
-from captum.attr.averages.drivers import SUPPORTED_METHODS, Options, check_method, estimator_of, features_of
+from captum.attr.averages.batches import InputRole, per_element
+from captum.attr.averages.drivers import SUPPORTED_METHODS, Options, check_method, counts, estimator_of, features_of
+from captum.attr.averages.loader_game import BatchFill, LoaderGame, Reduce, Roles, Tensors, concatenate
 from captum.attr.base import Attribution, PerturbationAttribution
 from captum.attr.games.exact import Hierarchy
 from captum.attr.games.features import Features, Groups
 from captum.attr.games.fills import ConstantReady, Fill, Permuted, Ready, permutation
 from captum.attr.games.lime import Lime
 from captum.attr.games.permutation import FeaturePermutation, PermutedByFunction, moved_features, permute_rows
-from captum.attr.games.play import everyone, play
+from captum.attr.games.play import play
 from captum.attr.games.setting import check_per_eval, result_dtype
-from captum.attr.games.similarity import finite
 from captum.attr.games.stopping import Samples, parse_generator
-from captum.errors import InputError, OutputError
+from captum.errors import CaptumWarning, InputError, InputTypeError
 from captum.log import log_usage
 
 __all__ = ["SUPPORTED_METHODS", "DataLoaderAttribution", "InputRole"]
 
-Tensors = tuple[Tensor, ...]
-Reduce = Callable[[Any, Any, tuple[Any, ...]], Any]
-#: What absent features become in the batch of that number, for some coalitions.
-BatchFill = Callable[[Tensors, int, Tensor], Ready]
 
+def _check_loader(loader: object, by_row: bool) -> None:
+    """Require something that yields batches, in the same order each time where outputs are compared row by row."""
+    if isinstance(loader, Tensor) or not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
+        message = f"Expected a DataLoader, or a list of batches, got {describe(loader)}."
+        raise InputTypeError(message)
+    if not by_row:
+        return
+    from torch.utils.data import RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
-def concatenate(accum: list[Any] | None, output: Any, _inputs: tuple[Any, ...]) -> list[Any]:
-    """Keep all outputs; the default ``reduce``."""
-    return [*(accum or []), read_output(output).detach()]
-
-
-class _LoaderGame:
-    """Coalitions → a metric over the loader, several coalitions per pass over the data."""
-
-    def __init__(
-        self,
-        forward: Callable[..., Any],
-        dataloader: Iterable[Any],
-        roles: Sequence[int] | None,
-        reduce: Reduce,
-        to_metric: Callable[[Any], Any] | None,
-        per_pass: int,
-    ) -> None:
-        self.dtype = torch.get_default_dtype()
-        self.advance: Callable[[float], object] = lambda _: None
-        self.fill: BatchFill = lambda tensors, _, __: ConstantReady(tensors)
-        self.draws = 1
-        self.begin: Callable[[int], object] = lambda _: None
-        self.features: Features | None = None
-        self.measured = False
-        self.samples: Tensors = ()
-        self.names: tuple[str, ...] = ()
-        self._full: Tensor | None = None
-        self._forward = forward
-        self._loader = dataloader
-        self._given_roles = roles
-        self._roles: tuple[int, ...] = ()
-        self._reduce = reduce
-        self._to_metric = to_metric
-        self._per_pass = per_pass
-        self._products: list[Tensor] = []
-        self._shape: torch.Size | None = None
-
-    def __call__(self, coalitions: Tensor) -> Tensor:
-        """Metrics ``(K, n)`` of coalitions; the metric of the unchanged data is known from :meth:`look`."""
-        if self._full is not None and len(coalitions) == 1 and bool(coalitions.all()):
-            return self._full
-        self._products = []
-        variants = coalitions.repeat_interleave(self.draws, 0)
-        draws = torch.arange(len(variants), device="cpu") % self.draws
-        passes = zip(variants.split(self._per_pass), draws.split(self._per_pass), strict=True)
-        metrics = torch.cat([self._pass(block, draw) for block, draw in passes])
-        return metrics.reshape(len(coalitions), self.draws, -1).mean(1)
-
-    def look(self) -> Tensors:
-        """Traverse the unchanged data once; one row of each element that is attributed."""
-        self._full = self._pass(everyone(1), torch.zeros(1, dtype=torch.long, device="cpu"))
-        return self.samples
-
-    def products(self) -> list[Tensor]:
-        """Of the last coalitions: x·x, x·y and y·y for the data x and the perturbed data y, ``(K, draws)`` each."""
-        return list(torch.cat(self._products, 1).reshape(3, -1, self.draws))
-
-    def _meet(self, batch: Batch) -> None:
-        """Learn the form of the batches from the first one."""
-        self._roles = check_roles(self._given_roles, len(batch.elements))
-        self.samples = tuple(t[:1].detach() for t in batch.attributed(self._roles))
-        pairs = zip(batch.names, self._roles, strict=True)
-        self.names = tuple(name for name, role in pairs if role == InputRole.need_attr)
-
-    def _pass(self, coalitions: Tensor, draws: Tensor) -> Tensor:
-        """One traversal of the loader."""
-        totals: list[Any] = [None] * len(coalitions)
-        batches = 0
-        products = torch.zeros((3, len(coalitions)), dtype=torch.float64, device="cpu")
-        for place, raw in enumerate(self._loader):
-            batch = Batch(raw)
-            if not self.samples:
-                self._meet(batch)
-            given = batch.attributed(self._roles)
-            for number, tensors in enumerate(self._variants(given, place, coalitions, draws)):
-                if self.measured:
-                    products[:, number] += _products(given, tensors)
-                elements = batch.filled(self._roles, tensors)
-                output = batch.call(self._forward, self._roles, elements)
-                totals[number] = self._reduce(totals[number], output, elements)
-            self.advance(1)
-            batches += 1
-        if not batches:
-            again = " when it is iterated again: pass a DataLoader or a list, no generator" if self.samples else ""
-            message = f"Expected a dataloader with at least one batch, got none{again}."
-            raise InputError(message)
-        self._products.append(products)
-        return torch.stack([self._metric(t) for t in totals])
-
-    def _variants(self, tensors: Tensors, place: int, coalitions: Tensor, draws: Tensor) -> Iterable[Tensors]:
-        if self.features is None or bool(coalitions.all()):
-            return [tensors] * len(coalitions)
-        keeps = self.features.keep(coalitions[:, None].to(tensors[0].device), None)
-        fill = self.fill(tensors, place, coalitions)
-        return zip(*(t.unbind() for t in fill.replace(tensors, keeps, None, draws)), strict=True)
-
-    def _metric(self, total: Any) -> Tensor:
-        if self._reduce is concatenate and isinstance(total, list):
-            total = torch.cat([t if t.dim() else t[None] for t in total])
-        metric = total if self._to_metric is None else self._to_metric(total)
-        if not isinstance(metric, Tensor):
-            message = f"Expected a Tensor as metric of the accumulated outputs, got {describe(metric)}; give to_metric."
-            raise OutputError(message)
-        if not metric.numel() or (self._shape is not None and metric.shape != self._shape):
-            before = (
-                "at least one number" if self._shape is None else f"the shape {tuple(self._shape)} that it had before"
-            )
-            message = (
-                f"Expected a metric of {before}, got shape {tuple(metric.shape)}: the model or reduce changed its "
-                "output."
-            )
-            raise OutputError(message)
-        self.dtype, self._shape = metric.dtype, metric.shape
-        return metric.detach().to("cpu", torch.float64).reshape(-1)
+    samplers = (getattr(loader, "sampler", None), getattr(getattr(loader, "batch_sampler", None), "sampler", None))
+    if any(isinstance(s, (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)) for s in samplers):
+        message = (
+            "The loader yields its rows in another order in every pass, so that outputs of two passes belong to other "
+            "rows: pass shuffle=False, or a reduce whose metric does not depend on the order."
+        )
+        warnings.warn(message, CaptumWarning, stacklevel=4)
 
 
 class DataLoaderAttribution(Attribution):
@@ -177,7 +74,7 @@ class DataLoaderAttribution(Attribution):
     def attribute(
         self,
         dataloader: Iterable[Any],
-        input_roles: tuple[int, ...] | None = None,
+        input_roles: Roles | None = None,
         baselines: Any = None,
         feature_mask: Any = None,
         reduce: Reduce | None = None,
@@ -201,7 +98,8 @@ class DataLoaderAttribution(Attribution):
         Args:
             dataloader: yields batches: tensors; sequences, whose elements are passed to the model one by one; mappings,
                 whose entries are passed by name, or as a mapping where the model wants that; dataclasses.
-            input_roles: role of each element of a batch, see :class:`InputRole`; None: all are attributed.
+            input_roles: role of each element of a batch, see :class:`InputRole`: a tuple, or a mapping by name; None:
+                all are attributed.
             baselines: None for zeros, numbers, or tensors ``(1, *)``, for the elements of role 0: a tuple, or a mapping
                 by name; or a fill of ``captum.attr.games.fills``.
             feature_mask: integer tensors ``(1, *)`` for the elements of role 0, likewise; equal ids, also in several
@@ -235,8 +133,9 @@ class DataLoaderAttribution(Attribution):
         """
         check_per_eval(perturbations_per_pass, "perturbations_per_pass")
         source = parse_generator(generator, seed)
+        _check_loader(dataloader, by_row=reduce is None and to_metric is None)
         reduce = reduce or concatenate
-        game = _LoaderGame(self.forward_func, dataloader, input_roles, reduce, to_metric, perturbations_per_pass)
+        game = LoaderGame(self.forward_func, dataloader, input_roles, reduce, to_metric, perturbations_per_pass)
         with torch.no_grad(), _bar(game, self._label(show_progress), dataloader) as bar:
             samples = game.look()
             limits = (tol, max_evals, return_std_error)
@@ -251,7 +150,7 @@ class DataLoaderAttribution(Attribution):
             body, count = estimator_of(self.attr_method, features.players, options, game)
             bar.expect(count, perturbations_per_pass)
             found = play(body, game)
-        dtype = result_dtype(game.dtype)
+        dtype = game.dtype if counts(self.attr_method, options, game) else result_dtype(game.dtype)
 
         def shaped(values: Tensor) -> Any:
             if not return_input_shape:
@@ -319,7 +218,10 @@ def _permuting(features: Groups, method: FeaturePermutation, seeds: _Seeds) -> B
     if method.perm_func is permute_rows:
 
         def permuted(tensors: Tensors, place: int, coalitions: Tensor) -> Ready:
-            rows, absent = len(tensors[0]), (~coalitions).any(0).nonzero()[:, 0].tolist()
+            rows = max(len(t) for t in tensors)
+            if not rows:
+                return ConstantReady(tensors)
+            absent = (~coalitions).any(0).nonzero()[:, 0].tolist()
             moves = ((player, permutation(rows, seeds.of(place, player))) for player in absent)
             return ConstantReady(moved_features(features, tensors, rows, moves))
 
@@ -331,26 +233,29 @@ def _permuting(features: Groups, method: FeaturePermutation, seeds: _Seeds) -> B
     return lambda _, __, ___: PermutedByFunction(function)
 
 
-def _products(given: Tensors, perturbed: Tensors) -> Tensor:
-    """The inner products x·x, x·y and y·y of a batch and its perturbed form, ``(3,)``; NaN and inf count as 0."""
-    x, y = (torch.cat([finite(t).reshape(-1) for t in part]) for part in (given, perturbed))
-    return torch.stack([x @ x, x @ y, y @ y])
-
-
 def _as_inputs(tensors: Tensors, names: tuple[str, ...]) -> Inputs:
     return Inputs(tensors, names, "tensor" if len(tensors) == 1 else "tuple")
+
+
+def _length(loader: Iterable[Any]) -> int | None:
+    """Number of batches; None where it is not known, as for a DataLoader of an IterableDataset."""
+    try:
+        return len(loader)  # pyright: ignore[reportArgumentType]  # asked by trying
+    except TypeError:
+        return None
 
 
 class _bar:  # noqa: N801  # used like a function in a with statement
     """A progress bar of batches."""
 
-    def __init__(self, game: _LoaderGame, label: str | None, loader: Iterable[Any]) -> None:
+    def __init__(self, game: LoaderGame, label: str | None, loader: Iterable[Any]) -> None:
         self._bar: Any = None
         if label is not None:
             from tqdm.auto import tqdm
 
-            self._batches = len(loader) if hasattr(loader, "__len__") else None  # pyright: ignore[reportArgumentType]  # asked just before
+            self._batches = _length(loader)
             self._bar = tqdm(desc=label, unit="batch")
+            self._bar.leave = self._bar.pos == 0  # below another bar it vanishes when done
             game.advance = self._bar.update
 
     def expect(self, count: int | None, per_pass: int) -> None:
@@ -362,6 +267,10 @@ class _bar:  # noqa: N801  # used like a function in a with statement
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._bar is None:
+            return
+        if kind is None:
+            self._bar.total = self._bar.n  # estimators remember, and stop early
+            self._bar.refresh()
+        self._bar.close()

@@ -63,10 +63,12 @@ class Played(Protocol):
 
     Attributes:
         dtype: dtype of the metric.
+        draws: how many fillings of a coalition are averaged.
         begin: called with the number of a round before it; rows are permuted anew.
     """
 
     dtype: torch.dtype
+    draws: int
     begin: Callable[[int], object]
 
     def products(self) -> list[Tensor]:
@@ -98,6 +100,13 @@ def _obstacle(method: PerturbationAttribution) -> str | None:
         overridden(method) if isinstance(method, KernelShap) else not own_kernel(method)
     )
     return "its samples or weights are a user's functions of a single input" if theirs else None
+
+
+def counts(method: PerturbationAttribution, options: Options, game: Played) -> bool:
+    """Whether values are plain differences of a metric of whole numbers, and whole numbers themselves."""
+    whole = not game.dtype.is_floating_point and game.dtype != torch.bool
+    plain = isinstance(method, FeatureAblation) and not isinstance(method, Occlusion)
+    return whole and plain and game.draws == 1 and not options.with_errors and options.n_samples in (None, 1)
 
 
 def features_of(method: PerturbationAttribution, options: Options, samples: tuple[Tensor, ...]) -> Features:
@@ -133,7 +142,7 @@ def estimator_of(
         raise InputError(message)
     if isinstance(method, FeaturePermutation) and (options.tol, options.max_evals) == (None, None):
         rounds = 1 if options.n_samples is None else check_rounds(options.n_samples)
-        return _values(repeated(players, rounds, game.begin), options), rounds * (players + 1)
+        return _values(repeated(players, rounds, game.begin), options), rounds * players + 1
     if isinstance(method, (FeatureAblation, ShapleyValues)) and options.samples_told():
         message = f"n_samples, tol and max_evals are for methods that sample, got {describe(method)}."
         raise InputError(message)
@@ -178,6 +187,8 @@ def _values(body: Estimator[Estimate], options: Options) -> Estimator[Fits]:
 def _lime(model: Any, kernel: ExponentialKernel, coalitions: Tensor, game: Played, options: Options) -> Estimator[Fits]:
     """One fit per number of the metric; a coalition weighs as much as the whole data is like itself under it."""
     full = yield everyone(coalitions.shape[1])
+    if not coalitions.shape[1]:
+        return (full[:0], full[:0]) if options.with_errors else full[:0]
     scores = yield coalitions
     dtype = torch.float64 if game.dtype == torch.float64 else torch.float32
     weights = kernel.of_products(*game.products()).mean(1)

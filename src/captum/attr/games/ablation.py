@@ -17,6 +17,7 @@ from captum.attr.games.later import ask_later
 from captum.attr.games.marginals import leave_one_out
 from captum.attr.games.play import Estimate, play
 from captum.attr.games.setting import Setting, at_inputs, at_layer, at_neuron, progress, score_of
+from captum.attr.games.windows import Windows
 from captum.log import log_usage
 
 __all__ = ["FeatureAblation", "LayerFeatureAblation", "NeuronFeatureAblation"]
@@ -57,7 +58,8 @@ def ablate_later(setting: Setting, features: Features, fill: Ready, per_eval: in
 def _differences(setting: Setting, game: Any, estimate: Estimate) -> tuple[Tensor, ...]:
     parts = setting.spread(game, estimate.values, keep_shape=False)
     counts = not game.dtype.is_floating_point and game.dtype != torch.bool
-    return tuple(p.round().to(game.dtype) for p in parts) if counts and game.fill.draws == 1 else parts
+    plain = game.fill.draws == 1 and not isinstance(game.features, Windows)  # no means of several differences
+    return tuple(p.round().to(game.dtype) for p in parts) if counts and plain else parts
 
 
 class FeatureAblation(PerturbationAttribution):

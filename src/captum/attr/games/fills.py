@@ -220,8 +220,12 @@ class FunctionReady(Ready):
         """See :class:`Ready`."""
         del rows, draws
         shapes = [torch.broadcast_shapes(k.shape, v.shape) for k, v in zip(keep, values, strict=True)]
-        flat = [
-            tuple(t.expand(s).reshape(-1, *s[2:]) for t, s in zip(ts, shapes, strict=True)) for ts in (values, keep)
+        flat = [  # copies, for functions that write into them
+            tuple(
+                t.expand(s).clone(memory_format=torch.contiguous_format).reshape(-1, *s[2:])
+                for t, s in zip(ts, shapes, strict=True)
+            )
+            for ts in (values, keep)
         ]
         single = self._inputs.form == "tensor"
         filled = self._function(*((f[0] for f in flat) if single else flat))

@@ -60,7 +60,7 @@ class PermutedByFunction(Ready):
         del rows, draws
         return tuple(
             torch.stack(
-                [self._function(v, ~kept.expand(-1, *v.shape[1:])) if not bool(kept.all()) else v for kept in k]
+                [self._function(v.clone(), ~kept.expand(-1, *v.shape[1:])) if not bool(kept.all()) else v for kept in k]
             )
             for k, v in zip(keep, values, strict=True)
         )
