@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.parity.case import Case
+from benchmarks.parity.cases_around import around_cases
 from benchmarks.parity.cases_games import perturbation_cases
 from benchmarks.parity.cases_inputs import input_cases
 from benchmarks.parity.cases_pieces import piece_cases
@@ -21,3 +22,4 @@ def all_cases() -> Iterator[Case]:
     yield from rule_cases()
     yield from perturbation_cases()
     yield from refusal_cases()
+    yield from around_cases()
