@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import Future as AnyFuture  # also what Future.then gives
 
 from captum._engine.entry import ordinary
 from captum._engine.rows import Rows
 from captum._engine.target import ARGMAX, argmax_of, one_per_row, parse_target, select
 from captum._engine.values import Inputs, describe, is_mapping, is_record, parse_constants, takes_nothing
-from captum.errors import CaptumError, InputTypeError, OutputError
+from captum.errors import CaptumError, InputTypeError, OutputError, TargetError
 
 Forward = Callable[..., Any]
 
@@ -63,7 +64,7 @@ def read_output(output: Any) -> Tensor:
     listed = ", ".join(f"{k}: {describe(v)}" for k, v in parts.items())
     got = f"a {type(output).__name__} with {listed}" if listed else describe(output)
     remedy = "Choose one with a target function, such as target=lambda out: out[0][:, 3], or wrap the forward function."
-    if isinstance(output, torch.futures.Future):
+    if isinstance(output, AnyFuture):
         remedy = "Call attribute_future where the method has it, or wait for the result in the forward function."
     elif hasattr(output, "__array__"):
         remedy = "For methods that perturb, wrap the function with captum.attr.games.adapters.numpy_function."
@@ -183,9 +184,11 @@ class Score:
         """Fix ``target='argmax'`` to the classes that the model predicts for the inputs, before anything is changed."""
         if self.target == ARGMAX and isinstance(self.target, str):
             with torch.no_grad(), self.running():
-                self.target = argmax_of(
-                    read_output(self.output(tuple(t.clone() for t in self.inputs.tensors), self.everyone()))
-                )
+                output = self.output(tuple(t.clone() for t in self.inputs.tensors), self.everyone())
+            if isinstance(output, AnyFuture):
+                message = "target='argmax' asks the model first, and this one answers later: give the classes."
+                raise TargetError(message)
+            self.target = argmax_of(read_output(output))
         return self.target
 
     def modules(self) -> list[torch.nn.Module]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,6 +87,7 @@ def check_per_eval(per_eval: object, name: str = "perturbations_per_eval") -> in
     """Require an int of at least 1; None is 1, planned."""
     if per_eval is None:
         return 1
+    per_eval = int(per_eval) if isinstance(per_eval, np.integer) else per_eval
     if isinstance(per_eval, bool) or not isinstance(per_eval, int) or per_eval < 1:
         message = f"Expected {name} to be an int of at least 1, got {per_eval!r}."
         raise InputError(message)
