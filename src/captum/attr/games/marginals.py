@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum.attr.games.exact import Hierarchy
 from captum.attr.games.play import BLOCK_ENTRIES, Estimate, Estimator, block_rows, everyone, nobody
-from captum.attr.games.stopping import Stopping, small_sample
+from captum.attr.games.stopping import Stopping, moderated, small_sample
 
 #: Draws ``count`` orders of the players, LongTensor ``(count, M)``.
 DrawOrders = Callable[[int], Tensor]
@@ -87,14 +87,18 @@ class Moments:
         self.squares = self.squares + squares + step.square() * (self.count * new / total)
         self.count = total
 
-    def error(self) -> Tensor:
+    def error(self, alike: bool = False) -> Tensor:
         """Standard error of the mean, widened for few samples, so that 1.96 of them either way make a 95 % interval.
 
         Infinite after a single sample.
+
+        Args:
+            alike: whether what varies along the first dim is much alike, so that few samples of one tell of another.
         """
         if self.count < 2:
             return torch.full_like(self.mean, torch.inf)
-        return (self.squares / (self.count * (self.count - 1))).sqrt() * small_sample(self.count)
+        variances = self.squares / (self.count * (self.count - 1))
+        return (moderated(variances, self.count - 1) if alike else variances).sqrt() * small_sample(self.count)
 
 
 class _Memory:
@@ -199,10 +203,10 @@ def random_orders(players: int, draw: DrawOrders, stopping: Stopping, antithetic
             orders = torch.stack([orders, orders.flip(1)], 1).reshape(-1, players)
         marginal = yield from walk.contributions(orders)
         moments.add(marginal if repeats == 1 else marginal.reshape(-1, repeats, players, walk.outputs).mean(1))
-        enough = stopping.samples is not None or stopping.satisfied(moments.mean, moments.error())
+        enough = stopping.samples is not None or stopping.satisfied(moments.mean, moments.error(alike=True))
         if moments.count >= goal and not enough:
             goal = min(planned, 2 * goal)
-    return Estimate(moments.mean, moments.error(), walk.evaluations)
+    return Estimate(moments.mean, moments.error(alike=True), walk.evaluations)
 
 
 def _affordable(stopping: Stopping, walk: _Walk, repeats: int) -> int:

@@ -122,15 +122,29 @@ class PairSampler:
     def extend(self, pairs: int) -> Tensor:
         """Draw until there are ``pairs`` of them; return the new coalitions."""
         self._expected = allot(min(pairs, self.pairs), self._odds, self._caps)
-        edges = torch.cat([torch.zeros(1, dtype=torch.float64), self._expected.cumsum(0)])
+        edges = torch.cat([torch.zeros(1, dtype=torch.float64), self._lacking().cumsum(0)])
         marks = torch.floor(edges + self._offset + 1e-9)
         counts = (marks[1:] - marks[:-1]).long().tolist()
-        short = [(i, n - s.taken) for i, (s, n) in enumerate(zip(self._strata, counts, strict=True)) if n > s.taken]
-        new = [(i, self._strata[i].take(n)) for i, n in short]
+        new = [(i, self._strata[i].take(n)) for i, n in enumerate(counts) if n > 0]
         self._stratum = torch.cat([self._stratum, *(torch.full((len(rows),), i) for i, rows in new)])
         fresh = torch.cat([self.drawn[:0], *(rows for _, rows in new)])
         self.drawn = torch.cat([self.drawn, fresh])
         return fresh
+
+    def _lacking(self) -> Tensor:
+        """How many to draw of each size: what is expected and not there, though not more in all than are to be drawn.
+
+        Sizes of which earlier draws took one by chance that are expected less often leave less to the others, except to
+        sizes of which all are expected.
+        """
+        if not len(self.drawn):
+            return self._expected
+        taken = torch.tensor([float(s.taken) for s in self._strata], dtype=torch.float64)
+        lacking = (self._expected - taken).clamp(min=0.0)
+        complete = self._expected >= self._caps
+        left = self._expected.sum() - taken.sum() - lacking[complete].sum()
+        share = (left / lacking[~complete].sum().clamp(min=1e-12)).clamp(0.0, 1.0)
+        return torch.where(complete, lacking, lacking * share)
 
     def weights(self) -> Tensor:
         """Weight of each drawn pair in the regression: the kernel mass of its size over the number drawn of it."""

@@ -10,6 +10,7 @@ sampled fit.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from captum.attr.games.exact import exact_shapley
 from captum.attr.games.pairs import PairSampler, Weighting
 from captum.attr.games.play import Estimate, Estimator, block_rows, everyone, nobody
-from captum.attr.games.stopping import Stopping
+from captum.attr.games.stopping import Stopping, moderated, small_sample
 
 #: Prior precision of a three-way product over that of the noise. Between 10 and 100 it hardly matters.
 RIDGE = 30.0
@@ -133,27 +134,39 @@ def regress(pairs: Pairs, adjusted: bool, with_errors: bool) -> tuple[Tensor, Te
     """Values ``(M, n)`` and standard errors ``(M, n)`` from scored pairs."""
     fit = Fit(pairs)
     rows, players = pairs.signs.shape
+    surrogate: Surrogate | None = None
     if adjusted and players >= 4 and players <= rows <= MOST_ADJUSTED_PAIRS:
         surrogate = Surrogate(pairs, with_errors)
         known = surrogate.values()
         values = known + fit(surrogate.residual, pairs.gain - known.sum(0))
-        left_out = surrogate.left_out * (rows / max(1, rows - players)) ** 0.5
     else:
         values = fit(pairs.odd, pairs.gain)
-        left_out = fit.left_out(pairs.odd, values) if with_errors and rows > players else pairs.odd
     if not with_errors:
         return values, torch.full_like(values, torch.nan)
-    return values, _errors(fit, left_out, pairs.missed)
+    return values, _errors(pairs, fit, surrogate)
 
 
-def _errors(fit: Fit, left_out: Tensor, missed: Tensor) -> Tensor:
-    """Standard errors from the residual of each pair when it is left out, for sizes that were not drawn completely."""
-    if not bool((missed > 0).any()):
-        return torch.zeros((fit.players, left_out.shape[1]), dtype=left_out.dtype)
-    pairs, players = len(left_out), fit.players
-    if pairs <= players:
-        return torch.full((players, left_out.shape[1]), torch.inf, dtype=left_out.dtype)
-    return ((fit.map.square() * missed) @ left_out.square()).sqrt()
+def _errors(pairs: Pairs, fit: Fit, surrogate: Surrogate | None) -> Tensor:
+    """Standard errors from the residual of each pair when it is left out, for sizes that were not drawn completely.
+
+    With fewer pairs than products a surrogate may explain all that it saw, and little else: its errors are not taken to
+    be below those of the fit without it, less and less as there are more pairs.
+    """
+    rows, players = pairs.signs.shape
+    shape = (players, pairs.odd.shape[1])
+    if not bool((pairs.missed > 0).any()):
+        return torch.zeros(shape, dtype=torch.float64)
+    free = rows - players
+    if free < 1:
+        return torch.full(shape, torch.inf, dtype=torch.float64)
+    share = fit.map.square() * pairs.missed
+    left_out = fit.left_out(pairs.odd, fit(pairs.odd, pairs.gain))
+    variances = (share @ left_out.square()) * small_sample(free + 1) ** 2
+    if surrogate is not None:
+        crowded = 1 / (1 + (rows / (players + math.comb(players, 3))) ** 2)
+        adjusted = (share @ surrogate.left_out.square()) * (rows / free)
+        variances = torch.maximum(adjusted, crowded**2 * variances)
+    return moderated(variances, free).sqrt()
 
 
 def paired_regression(

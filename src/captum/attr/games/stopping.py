@@ -18,6 +18,8 @@ DEFAULT_TOLERANCE = 0.02
 DEFAULT_EVALUATIONS = 16_384
 #: Half the width of a 95 % interval, in standard errors that are known well.
 NORMAL = 1.959964
+#: How many samples more a variance that all players share counts for.
+COMMON = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,15 @@ def small_sample(count: int) -> float:
         (3 * odd[3] + 19 * odd[2] + 17 * odd[1] - 15 * odd[0]) / 384,
     )
     return 1 + sum(term / freedom**power for power, term in enumerate(terms, 1)) / normal
+
+
+def moderated(variances: Tensor, freedom: int) -> Tensor:
+    """Variances ``(M, n)``, none below its blend with the mean over the players, which counts for some samples more.
+
+    A player whose few samples happen to agree would be taken as known exactly (as G. Smyth, 2004, for few replicates).
+    """
+    blend = (freedom * variances + COMMON * variances.mean(0)) / (freedom + COMMON)
+    return torch.maximum(variances, blend)
 
 
 def parse_stopping(n_samples: object, tol: float | None, max_evals: int | None) -> Stopping:
