@@ -27,6 +27,9 @@ class Layer:
     Args:
         module: the module.
         side: ``"output"``, or ``"input"`` for what the module receives.
+
+    Attributes:
+        integers: whether integers are values where there are no other numbers, for callers that do not differentiate.
     """
 
     def __init__(self, module: nn.Module, side: Side = "output") -> None:
@@ -36,6 +39,7 @@ class Layer:
         self.module = module
         self.side: Side = side
         self.uses = 0
+        self.integers = False
         self._watch: _Watch | None = None
 
     @property
@@ -151,6 +155,8 @@ class _Watch:
         """The tensors with the changed values in the places of the floating-point ones."""
         self.count += 1
         floating = [t.dtype.is_floating_point for t in leaves.tensors]
+        if self._layer.integers and not any(floating):
+            floating = [True] * len(floating)
         values = tuple(t for t, f in zip(leaves.tensors, floating, strict=True) if f)
         new = self._change(self.count - 1, values)
         return None if new is None else list(_merged(leaves.tensors, floating, new))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 import numbers
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeGuard
@@ -243,6 +244,7 @@ def _as_baseline(entry: Any, tensor: Tensor, name: str) -> Tensor:
         dtype = tensor.dtype
         if not dtype.is_floating_point and isinstance(entry, float) and not entry.is_integer():
             dtype = torch.get_default_dtype()
+        _require_range(entry, dtype, name)
         return torch.full((1, *feature), entry, dtype=dtype, device=tensor.device)
     allowed = f"None, a number, or a Tensor of shape {tuple(tensor.shape)} or {(1, *feature)}"
     if not isinstance(entry, Tensor):
@@ -255,6 +257,16 @@ def _as_baseline(entry: Any, tensor: Tensor, name: str) -> Tensor:
     if tensor.dtype.is_floating_point and entry.dtype != tensor.dtype:
         entry = entry.to(tensor.dtype)
     return entry.expand(entry.shape[0], *feature)
+
+
+def _require_range(number: float, dtype: torch.dtype, name: str) -> None:
+    """Require a number that the dtype has: others would wrap around."""
+    if dtype == torch.bool or dtype.is_complex or not math.isfinite(number):
+        return
+    limits = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
+    if not limits.min <= number <= limits.max:
+        message = f"The baseline of {name} is outside the range of its {dtype}: pass inputs of a wider dtype."
+        raise BaselineError(message)
 
 
 def parse_distribution(baselines: Any, inputs: Inputs, raw_inputs: Any) -> tuple[Tensor, ...]:

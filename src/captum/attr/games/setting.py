@@ -121,7 +121,9 @@ def _aligned(inputs: Inputs) -> tuple[Tensor, ...]:
 
 
 def at_layer(score: RawScore, layers: Layers) -> Setting:
-    """The variable is the value of a layer."""
+    """The variable is the value of a layer, which may be integers, as what an embedding receives."""
+    for layer in layers.layers:
+        layer.integers = True
     tensors, everyone = score.inputs.tensors, score.everyone()
     score.resolve()
     with quiet(score):

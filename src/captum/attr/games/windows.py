@@ -101,7 +101,7 @@ def _contract(values: Tensor, covers: list[Tensor]) -> Tensor:
 def parse_windows(shapes: Any, strides: Any, tensors: tuple[Tensor, ...]) -> Windows:
     """Read ``sliding_window_shapes`` and ``strides`` of an occlusion."""
     windows = _per_tensor(shapes, tensors, "sliding_window_shapes")
-    if strides is None or isinstance(strides, int):
+    if strides is None or _is_whole(strides):
         strides = tuple(1 if strides is None else strides for _ in tensors) if len(tensors) > 1 else strides
     elif len(tensors) == 1 and _is_shape(strides):
         strides = (strides,)
@@ -114,7 +114,11 @@ def parse_windows(shapes: Any, strides: Any, tensors: tuple[Tensor, ...]) -> Win
 
 
 def _is_shape(value: Any) -> bool:
-    return isinstance(value, (tuple, list, torch.Size)) and all(isinstance(v, int) for v in value)
+    return isinstance(value, (tuple, list, torch.Size)) and all(map(_is_whole, value))
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _per_tensor(shapes: Any, tensors: tuple[Tensor, ...], name: str) -> list[tuple[int, ...]]:
@@ -124,7 +128,7 @@ def _per_tensor(shapes: Any, tensors: tuple[Tensor, ...], name: str) -> list[tup
         raise InputError(message)
     out: list[tuple[int, ...]] = []
     for entry, tensor in zip(entries, tensors, strict=True):
-        window, feature = tuple(entry), tuple(tensor.shape[1:])
+        window, feature = tuple(map(int, entry)), tuple(tensor.shape[1:])
         if len(window) != len(feature) or any(not 1 <= w <= s for w, s in zip(window, feature, strict=True)):
             message = (
                 f"Expected a window with one size per dim of {feature} (without the batch), each from 1 to the size of "
@@ -137,7 +141,7 @@ def _per_tensor(shapes: Any, tensors: tuple[Tensor, ...], name: str) -> list[tup
 
 def _as_stride(stride: Any, window: tuple[int, ...], tensor: Tensor, number: int) -> tuple[int, ...]:
     feature = tuple(tensor.shape[1:])
-    steps = (1 if stride is None else stride,) * len(feature) if stride is None or isinstance(stride, int) else stride
+    steps = (1 if stride is None else stride,) * len(feature) if stride is None or _is_whole(stride) else stride
     if not _is_shape(steps) or len(steps) != len(feature) or any(s < 1 for s in steps):
         message = (
             f"Expected strides of input {number} to be None, an int ≥ 1, or {len(feature)} of them; got {stride!r}."
@@ -149,4 +153,4 @@ def _as_stride(stride: Any, window: tuple[int, ...], tensor: Tensor, number: int
             "not cover: elements would be skipped. Use a smaller stride or a larger window."
         )
         raise InputError(message)
-    return tuple(steps)
+    return tuple(map(int, steps))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from captum import attr
-from captum.errors import CaptumWarning, InputError, MaskError, OutputError
+from captum.errors import BaselineError, CaptumWarning, InputError, MaskError, OutputError
 from captum.linear import ClosedFormLinearRegression
 from tests.oracles.loops import chain
 from tests.subjects import drawn
@@ -273,3 +273,13 @@ def test_inputs_that_are_no_rows_are_refused(name: str) -> None:
     rows = attr.FeatureAblation(lambda x: bag(x.flatten(), torch.arange(len(x)) * 2).sum(1))
     found = rows.attribute(ids.reshape(3, 2))  # what the message says
     torch.testing.assert_close(found, (bag.weight[ids] - bag.weight[0]).sum(1).reshape(3, 2).detach() / 2)
+
+
+@pytest.mark.parametrize(("number", "dtype"), [(-1, torch.uint8), (300, torch.int8), (1e6, torch.float16)])
+def test_baselines_that_the_input_cannot_hold_are_refused(number: float, dtype: torch.dtype) -> None:
+    """They would wrap around, -1 to 255."""
+    x = torch.ones(2, 3, dtype=dtype)
+    with pytest.raises(BaselineError, match="range"):
+        attr.FeatureAblation(lambda x: x.double().sum(1)).attribute(x, number)
+    found = attr.FeatureAblation(lambda x: x.double().sum(1)).attribute(x.double(), number)
+    torch.testing.assert_close(found, torch.full((2, 3), 1.0 - number, dtype=torch.float64))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from captum.attr import Occlusion
+from captum.errors import InputError
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
@@ -37,3 +39,14 @@ def test_code_may_make_views_of_windowed_inputs(shape: tuple[int, ...]) -> None:
     want = Occlusion(lambda x: model(x.contiguous())).attribute(x, window, window)
     torch.testing.assert_close(found, want)
     assert sum(n == 2 for n in sizes) <= 4  # windows are scored together, not one by one
+
+
+def test_windows_and_strides_may_be_numbers_of_numpy() -> None:
+    x = torch.arange(12.0).reshape(2, 6)
+    sides, steps = np.array([4]), np.array([2])
+    want = Occlusion(lambda x: x.square().sum(1)).attribute(x, (4,), 2)
+    for stride in (steps[0], tuple(steps)):
+        found = Occlusion(lambda x: x.square().sum(1)).attribute(x, tuple(sides), stride)
+        torch.testing.assert_close(found, want)
+    with pytest.raises(InputError, match="tuple of ints"):
+        Occlusion(lambda x: x.square().sum(1)).attribute(x, (True,))
