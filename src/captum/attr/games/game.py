@@ -15,7 +15,7 @@ from captum._engine.rows import Chunk, Rows
 from captum._engine.sweep import ran_out_of_memory, release_memory
 from captum.attr.games.features import Features
 from captum.attr.games.fills import Ready
-from captum.attr.games.mixing import FEW, among_far, mixes, most_telling, rounding
+from captum.attr.games.mixing import MANY, among_far, examples_to_look_at, mixes, most_telling, rounding
 from captum.attr.games.packs import Batches, Packs
 from captum.attr.games.patches import patched
 from captum.attr.games.variable import Tensors, Variable
@@ -72,7 +72,7 @@ class Game:
         self._device = variable.values[0].device
         self._repeats = Rows(self.batch)
         self._started = False
-        self._opening = torch.zeros((0, 0), device="cpu")
+        self._opened = self._opening = torch.zeros((0, 0), device="cpu")
         self._plan: Batches | None = None
         self._inference = True
 
@@ -127,7 +127,7 @@ class Game:
             self.form = "once"
             if self._explicit and out.dim() == 0:
                 raise self._does_not_grow(2, tuple(out.shape))
-        self._opening = self._flat(out, 1)
+        self._opened, self._opening = variants[:1].clone(), self._flat(out, 1)
         return self._opening
 
     def _alone(self, variants: Tensor, first: int) -> Tensor:
@@ -178,25 +178,38 @@ class Game:
         """
         if scores.is_meta:
             return False
-        which, tolerance = most_telling(scores, self._opening), rounding(scores, self.dtype, self.variable.modules)
+        tolerance = rounding(scores, self.dtype, self.variable.modules)
+        told = most_telling(scores, self._opening)
 
-        def differ(few: int, beside: Callable[[Tensors], Tensors]) -> bool:
-            def again(fresh: bool) -> Tensor:
-                source = self.filled(variants[which : which + 1], first + which)[0] if fresh else tensors
-                start = 0 if fresh else which * self.batch
-                rows = beside(tuple(t[start : start + few] for t in source))
-                times = len(rows[0]) // few
-                out = self._output(rows, Rows(self.batch, torch.arange(few, device="cpu").repeat(times)))
-                return _wide(out.chunk(times)[times // 2]).reshape(1, -1)
+        def source(variant: int, fresh: bool) -> Tensors:
+            if variant < 0:
+                return self.filled(self._opened)[0]
+            if fresh:
+                return self.filled(variants[variant : variant + 1], first + variant)[0]
+            return tuple(t[variant * self.batch : (variant + 1) * self.batch] for t in tensors)
 
-            together = scores[which].reshape(self.shape[0], -1)
-            return mixes(again, (together if few == self.batch else together[:few]).reshape(1, -1), tolerance)
+        def alone(fresh: bool) -> Tensor:
+            return _wide(self._output(source(told[0], fresh), Rows(self.batch))).reshape(1, -1)
+
+        places = examples_to_look_at(self.batch if self.shape[0] == self.batch else 0)
+
+        def among(fresh: bool) -> Tensor:
+            rows, index = among_far([source(v, fresh) for v in (*told[::-1], -1)], places)
+            out = _wide(self._output(rows, Rows(self.batch, index)))
+            return torch.stack(out.chunk(len(told) + 3)[1:-1]).reshape(1, -1)
+
+        def together() -> Tensor:
+            known = torch.cat([scores[told[::-1]], self._opening]).reshape(len(told) + 1, self.shape[0], -1)
+            return (known if places is None else known[:, places]).reshape(1, -1)
 
         try:
             with np.errstate(all="ignore"):
-                return differ(min(self.batch, FEW) if self.shape[0] == self.batch else self.batch, among_far)
+                mixed = mixes(among, together(), tolerance)
         except REFUSALS:  # of values that are far from those of the inputs, or of few rows
-            return differ(self.batch, lambda rows: rows)
+            return bool(mixes(alone, scores[told[:1]], tolerance))
+        if mixed is False and len(variants) >= MANY:
+            mixed = mixes(alone, scores[told[:1]], tolerance)
+        return bool(mixed)
 
     def _smaller(self, variants: Tensor, first: int, count: int, fault: BaseException) -> Tensor:
         """Memory ran out while probing: probe with two, or take it that rows can be scored apart."""

@@ -16,8 +16,10 @@ COARSE = 2e-3
 ROUNDINGS = 16
 #: Rows are looked at between copies of themselves times this and times its negative.
 FAR = 8.0
-#: Examples that are looked at.
-FEW = 4
+#: Where so many coalitions are asked for, one more evaluation costs little.
+MANY = 24
+
+Tensors = tuple[Tensor, ...]
 
 
 def rounding(scores: Tensor, dtype: torch.dtype, modules: list[nn.Module]) -> float:
@@ -42,21 +44,36 @@ def rounding(scores: Tensor, dtype: torch.dtype, modules: list[nn.Module]) -> fl
     return SPREAD * (high - low) + relative * max(abs(low), abs(high))
 
 
-def most_telling(scores: Tensor, full: Tensor) -> int:
-    """Which of the scores ``(K, n)`` is farthest from that of the first coalition, ``(1, n)``."""
-    return int((scores - full).abs().nan_to_num(nan=0.0, posinf=0.0).sum(1).argmax())
+def most_telling(scores: Tensor, full: Tensor) -> list[int]:
+    """Which of the scores ``(K, n)`` is farthest from that of the first coalition, ``(1, n)``; and the last one."""
+    farthest = int((scores - full).abs().nan_to_num(nan=0.0, posinf=0.0).sum(1).argmax())
+    return [farthest] if farthest == len(scores) - 1 else [farthest, len(scores) - 1]
 
 
-def among_far(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Rows ``(n, *)`` between copies of them that are far away, ``(3n, *)``; as they are when none holds floats."""
-    if not any(t.dtype.is_floating_point for t in tensors):
-        return tensors
-    scales = ((FAR, 1.0, -FAR) if t.dtype.is_floating_point else (1, 1, 1) for t in tensors)
-    return tuple(torch.cat([t if k == 1 else t * k for k in ks]) for t, ks in zip(tensors, scales, strict=True))
+def examples_to_look_at(batch: int) -> Tensor | None:
+    """The first, a middle and the last example, as a LongTensor; None for all."""
+    return torch.tensor(sorted({0, batch // 2, batch - 1}), device="cpu") if batch else None
 
 
-def mixes(again: Callable[[bool], Tensor], together: Tensor, tolerance: float) -> bool:
-    """Whether rows get another score among other rows, and get it again, so that it is not chance.
+def among_far(groups: list[Tensors], places: Tensor | None) -> tuple[Tensors, Tensor]:
+    """Rows of several fillings between copies of them that are far away, and which examples they are.
+
+    Args:
+        groups: fillings of all examples, ``(B, *)`` each; the first and the last one are copied.
+        places: which examples; None for all.
+    """
+    chosen = groups if places is None else [tuple(t[places.to(t.device)] for t in g) for g in groups]
+    away = [_scaled(chosen[0], FAR), *chosen, _scaled(chosen[-1], -FAR)]
+    index = torch.arange(len(groups[0][0]), device="cpu") if places is None else places
+    return tuple(torch.cat(parts) for parts in zip(*away, strict=True)), index.repeat(len(away))
+
+
+def _scaled(tensors: Tensors, by: float) -> Tensors:
+    return tuple(t * by if t.dtype.is_floating_point else t for t in tensors)
+
+
+def mixes(again: Callable[[bool], Tensor], together: Tensor, tolerance: float) -> bool | None:
+    """Whether rows get another score among other rows, and get it again; None when that is chance, as dropout is.
 
     Args:
         again: gives their scores among other rows; from fresh inputs if asked, where code may have written into them.
@@ -64,9 +81,9 @@ def mixes(again: Callable[[bool], Tensor], together: Tensor, tolerance: float) -
         tolerance: how far scores may be off by rounding.
     """
     one = again(False)
-    if alike(one, together, tolerance) or not alike(one, again(False), tolerance):
+    if alike(one, together, tolerance):
         return False
-    return not alike(again(True), together, tolerance)
+    return None if not alike(one, again(False), tolerance) else not alike(again(True), together, tolerance)
 
 
 def alike(one: Tensor, other: Tensor, tolerance: float) -> bool:

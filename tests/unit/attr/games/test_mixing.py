@@ -37,6 +37,18 @@ MIXING: dict[str, Callable[[Tensor], Tensor]] = {
     "distance to the smallest": lambda x: (x - x.min()) @ WEIGHTS,
     "largest magnitude": lambda x: (x / x.abs().max()).tanh() @ WEIGHTS,
     "neighbours": lambda x: (x + x.roll(1, 0)) @ WEIGHTS,
+    "largest so far": lambda x: x.cummax(0)[0] @ WEIGHTS,
+    "smallest so far": lambda x: x.cummin(0)[0] @ WEIGHTS,
+    "largest from here": lambda x: x.flip(0).cummax(0)[0].flip(0) @ WEIGHTS,
+    "sum so far": lambda x: x.cumsum(0) @ WEIGHTS,
+    "product so far": lambda x: x.tanh().cumprod(0) @ WEIGHTS,
+    "rank": lambda x: (x + x.argsort(0).argsort(0)) @ WEIGHTS,
+    "winners": lambda x: (x * (x == x.amax(0))) @ WEIGHTS,
+    "the largest row": lambda x: (x + (torch.arange(len(x))[:, None] == x.argmax(0))) @ WEIGHTS,
+    "the last row": lambda x: torch.cat([x[:-1], 2 * x[-1:]]) @ WEIGHTS,
+    "the first row": lambda x: torch.cat([2 * x[:1], x[1:]]) @ WEIGHTS,
+    "a single row": lambda x: x @ WEIGHTS * (len(x) > 1),
+    "places for half of the rows": lambda x: x @ WEIGHTS * ((x[:, 0] > 0).cumsum(0) <= max(1, len(x) // 2)),
 }
 
 

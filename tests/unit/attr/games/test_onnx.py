@@ -94,8 +94,8 @@ def test_as_the_module(name: str, rows: Any) -> None:
 def test_calls_are_batched() -> None:
     counted = as_session(perceptron())
     attr.KernelShap(onnx_session(counted, 1)).attribute(drawn(3, 6, seed=9), target=0, n_samples=64)
-    assert sum(counted.rows) == 3 * 64 + 9  # one coalition again among far rows, to see whether rows mix
-    assert len(counted.rows) <= 5
+    assert sum(counted.rows) == 3 * 64 + 15 + 3  # some rows again among far ones, a coalition alone: do rows mix?
+    assert len(counted.rows) <= 6
     fixed = as_session(perceptron(), 4)
     attr.FeatureAblation(onnx_session(fixed, "y")).attribute(drawn(3, 6, seed=9), target=0)
     assert set(fixed.rows) == {4}

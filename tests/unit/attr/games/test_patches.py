@@ -95,4 +95,4 @@ def test_batches_that_are_larger_than_a_chunk(fill: str) -> None:
         torch.testing.assert_close(found[:, part][:, 0], (x[:, part] - gone).sum(1))
     assert sum(count < rows for count in calls) > 4
     draws = 2 if fill == "background" else 1
-    assert sum(calls) == rows * (5 if draws == 1 else 10) + 12  # a few rows among far ones, to see whether rows mix
+    assert sum(calls) == (rows * 5 + 12 if draws == 1 else rows * 10 + 15)  # a few rows among far ones: do rows mix?
