@@ -10,7 +10,8 @@
     │   ├── BaselineError                           ``baselines`` does not fit the inputs
     │   ├── MaskError                               a feature or layer mask does not fit
     │   ├── OutputError (TypeError, IndexError)     the model's output cannot be read as one score per row
-    │   └── LayerError                              a layer is not reached, or its value cannot be used
+    │   ├── LayerError                              a layer is not reached, or its value cannot be used
+    │   └── NameInUseError (RuntimeError)           a name is given to a second thing
     ├── UnknownOperatorError (RuntimeError)         an operator on the differentiated path has no backward rule
     └── MissingDependencyError (ImportError, ValueError)   an optional package is needed
 
@@ -29,6 +30,7 @@ __all__ = [
     "LayerError",
     "MaskError",
     "MissingDependencyError",
+    "NameInUseError",
     "OutputError",
     "TargetError",
     "TargetIndexError",
@@ -70,6 +72,10 @@ class OutputError(InputError, TypeError, IndexError):
 
 class LayerError(InputError):
     """A layer is never reached, or its value is not made of floating-point tensors."""
+
+
+class NameInUseError(InputError, RuntimeError):
+    """A name is given to a second thing where names tell things apart."""
 
 
 class UnknownOperatorError(CaptumError, RuntimeError):

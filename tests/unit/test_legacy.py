@@ -41,9 +41,6 @@ NOT_YET = {
     "captum.influence.results": "influence of training examples",
     "captum.influence.sample_gradients": "gradients per example",
     "captum.influence.similarity": "influence of training examples",
-    "captum.robust": "attacks",
-    "captum.robust.comparator": "attacks",
-    "captum.robust.min_param": "attacks",
     **dict.fromkeys((f"captum.attr:{name}" for name in LANGUAGE), "language models"),
 }
 
