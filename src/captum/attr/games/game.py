@@ -233,7 +233,9 @@ class Game:
     def _packed(self, variants: Tensor, first: int) -> Tensor:
         """All pairs of variants and examples, in chunks that fit."""
         sweep = Packs(self.batch, len(variants), self._planned())
-        parts: list[Tensor] = []
+        # one tensor for all scores: small ones that stay between chunks would keep the memory of these in pieces
+        scores = torch.empty(0, device="cpu")
+        done = 0
         for chunk, out in sweep.run(lambda c: self._chunk(variants, c, first)):
             rows = chunk.count if self.form == "rows" else chunk.count // self.batch * self.shape[0]
             if not self.shape:
@@ -244,9 +246,14 @@ class Game:
                     f"{tuple(out.shape)}."
                 )
                 raise OutputError(message)
-            parts.append(_wide(out).reshape(rows, -1))
+            found = _wide(out).reshape(rows, -1)
+            if not done:
+                scores = found.new_empty((len(variants) * self.shape[0], found.shape[1]))
+            scores[done : done + rows] = found
+            done += rows
+            del out, found
             self.advance(chunk.count / self.batch / self.fill.draws)
-        return torch.cat(parts).reshape(len(variants), -1)
+        return scores.reshape(len(variants), -1)
 
     def _planned(self) -> Batches:
         """The plan of the game; what it learned about chunks stays for the next block."""
