@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter  # no public name
 
 from captum._engine.batch_axis import Shape, grown, rehearse, settled
 from captum._engine.layer import Layer, Side
@@ -58,6 +59,7 @@ class Layers:
         self.counts: list[int] = []
         self._stays = as_made
         self._axes: dict[Use, tuple[int, ...]] = {}
+        self._overwritten = False
         self._last: list[tuple[int, ...]] = []
 
     @property
@@ -79,6 +81,7 @@ class Layers:
         nothing; for inputs of layers that is the same as without, since the model may read such a tensor elsewhere too.
         """
         seen: dict[int, tuple[Tensor, ...]] = {}
+        versions: list[tuple[Tensor, int]] = []
         inputs = any(layer.side == "input" for layer in self.layers)
         if torch.is_grad_enabled() and inputs:
             tensors = _tracked(tensors)
@@ -90,17 +93,25 @@ class Layers:
             if late:
                 torch.set_grad_enabled(True)
             seen[position] = _own(values, self.layers[position].side, axes)
-            if torch.is_grad_enabled():
-                return _copied(seen[position], axes)
-            seen[position] = tuple(v.clone() for v in seen[position])  # the model may write into its own later
-            return None
+            if not torch.is_grad_enabled():
+                seen[position] = tuple(v.clone() for v in seen[position])  # the model may write into its own later
+                return None
+            layer = self.layers[position]
+            if (self._overwritten or any(axes)) and layer.side == "input" and not layer.in_place:
+                seen[position] = tuple(_put_before(v, a) for v, a in zip(values, axes, strict=True))
+            versions.extend((v, v._version) for v in seen[position])
+            return _copied(seen[position], axes)
 
         with contextlib.ExitStack() as stack:
             if late:
                 stack.enter_context(torch.no_grad())
             for position, layer in enumerate(self.layers):
                 stack.enter_context(layer.watched(functools.partial(keep, position)))
-            output = score.output(_copies(tensors), rows)
+            given = tuple(t.clone() for t in tensors) if inputs else _copies(tensors)
+            output = score.output(given, rows)
+        if inputs and not self._overwritten and any(v._version != version for v, version in versions):
+            self._overwritten = True  # so that these are no more the values that the layer received
+            return self.tap(score, tensors, rows, from_here)
         parts = [layer.require(seen.get(i), score) for i, layer in enumerate(self.layers)]
         self.counts = [len(p) for p in parts]
         self._last = [self._axes[i, layer.uses - 1] for i, layer in enumerate(self.layers)]
@@ -224,6 +235,18 @@ def _own(values: tuple[Tensor, ...], side: Side, axes: tuple[int, ...]) -> tuple
     # a module that returns what it received (identity, dropout in eval) still has an output of its own
     tracked = tuple(v.view_as(v) if side == "output" else v for v in values)
     return tuple(v if v.requires_grad else v.detach().requires_grad_() for v in tracked)
+
+
+def _put_before(value: Tensor, axis: int) -> Tensor:
+    """A copy, rows in dim 0, that ``value`` comes from in the graph; code that writes into ``value`` leaves it be."""
+    before = value.movedim(axis, 0).clone()
+    before = before if before.requires_grad else before.requires_grad_()
+    try:
+        with _unsafe_preserve_version_counter(value):  # the same bits: who kept them may use them still
+            value.copy_(before.movedim(0, axis))
+    except RuntimeError:  # nobody may write into it: one of several outputs, elements that share memory, parameters
+        return _own((value,), "input", (axis,))[0]
+    return before
 
 
 def _copied(values: tuple[Tensor, ...], axes: tuple[int, ...]) -> list[Tensor]:
