@@ -18,6 +18,11 @@ from captum.errors import InputError, InputTypeError
 
 K = TypeVar("K")
 
+_ONE_TUPLE = (
+    "captum passed the tuple of inputs as one argument, since the model can be called with one: name the parameters in "
+    "a dict to pass several."
+)
+
 
 def copied(value: Any) -> Any:
     """A value with copies of its tensors, safe from code that writes into them; what holds none is itself."""
@@ -104,8 +109,13 @@ class Trials:
 
     def _call(self, value: Any, constants: tuple[Any, ...]) -> Any:
         args, keywords = _arguments(self._forward, value, constants)
-        with torch.no_grad():
-            return self._forward(*args, **keywords)
+        try:
+            with torch.no_grad():
+                return self._forward(*args, **keywords)
+        except Exception as fault:
+            if isinstance(value, tuple) and args and args[0] is value:
+                fault.add_note(_ONE_TUPLE)
+            raise
 
 
 def _arguments(

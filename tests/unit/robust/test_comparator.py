@@ -212,6 +212,11 @@ def test_the_form_of_the_inputs():
             compare.add_attack(lambda x: x, "none", num_attempts=2)
             found = compare.evaluate(inputs, perturbations_per_eval=together)
             assert float(found["Original"]) == float(found["none"]["min"]) == pytest.approx(want)
+    optional = AttackComparator(lambda a, b=None: a.sum(), lambda out: out)
+    with pytest.raises(AttributeError) as fault:
+        optional.evaluate(pair)
+    assert "as one argument" in fault.value.__notes__[0]
+    assert float(optional.evaluate({"a": INPUTS, "b": None})["Original"]) == float(INPUTS.sum())
     closed = AttackComparator(lambda: INPUTS, lambda out: out.sum())
     assert float(closed.evaluate(None)["Original"]) == float(INPUTS.sum())
 

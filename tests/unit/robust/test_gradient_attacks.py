@@ -264,6 +264,15 @@ def test_nothing_is_left_behind():
     assert not y.requires_grad
 
 
+def test_compiled_models_and_tensors_of_inference_mode():
+    model = deep()
+    plain = PGD(model, CROSS_ENTROPY).perturb(INPUTS, 0.3, 0.1, 3, CLASSES)
+    with torch.inference_mode():
+        made = INPUTS * 1
+    for forward in (model, torch.compile(model, backend="eager")):
+        assert torch.equal(PGD(forward, CROSS_ENTROPY).perturb(made, 0.3, 0.1, 3, CLASSES), plain)
+
+
 def test_logits_without_a_loss_are_told():
     """−log of a negative output has a gradient, but no meaning."""
     with pytest.warns(CaptumWarning, match="return probabilities") as notes:
