@@ -16,6 +16,7 @@ REFERENCE = ROOT / "docs" / "reference"
 PACKAGES = (
     "captum",
     "captum.attr",
+    "captum.attr.games",
     "captum.attr.visualization",
     "captum.attr.targets",
     "captum.attr.rules",

@@ -51,7 +51,10 @@ class Ready(ABC):
             values: the input tensors, ``(b, *)`` each.
             keep: which elements stay, each broadcasts to ``(k, 1 or b, *)``.
             rows: the example of each of the ``b`` places; None for all in order.
-            draws: LongTensor, which draw to use: ``(k,)``, or ``(b,)`` when ``k`` is 1.
+            draws: LongTensor ``(k,)`` on the CPU, which draw each coalition uses.
+
+        Returns:
+            Tensors ``(k, b, *)``, or what broadcasts to them.
         """
 
 
