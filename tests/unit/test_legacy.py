@@ -12,23 +12,8 @@ import pytest
 import captum
 from captum import _legacy
 
-LANGUAGE = [
-    "ImageMaskInput",
-    "InterpretableInput",
-    "LLMAttribution",
-    "LLMAttributionResult",
-    "LLMGradientAttribution",
-    "RemoteLLMAttribution",
-    "RemoteLLMProvider",
-    "TextTemplateInput",
-    "TextTokenInput",
-    "VLLMProvider",
-]
-
 # Home, or home:name, of what is not built yet -> what it waits for. An entry goes when its room lands, says the test.
 NOT_YET = {
-    "captum.attr.text.llm": "language models",
-    "captum.attr.text.llm_gradient": "language models",
     "captum.concept": "concepts",
     "captum.concept.classifier": "concepts",
     "captum.concept.concept": "concepts",
@@ -41,7 +26,6 @@ NOT_YET = {
     "captum.influence.results": "influence of training examples",
     "captum.influence.sample_gradients": "gradients per example",
     "captum.influence.similarity": "influence of training examples",
-    **dict.fromkeys((f"captum.attr:{name}" for name in LANGUAGE), "language models"),
 }
 
 # what programs of today import, as they write it

@@ -68,6 +68,12 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "configure_interpretable_embedding_layer",
         "remove_interpretable_embedding_layer",
     ),
+    "captum.attr.text.inputs": ("InterpretableInput", "TextTemplateInput", "TextTokenInput"),
+    "captum.attr.text.image_input": ("ImageMaskInput",),
+    "captum.attr.text.llm": ("LLMAttribution",),
+    "captum.attr.text.llm_gradient": ("LLMGradientAttribution",),
+    "captum.attr.text.llm_result": ("LLMAttributionResult",),
+    "captum.attr.text.remote": ("RemoteLLMAttribution", "RemoteLLMProvider", "VLLMProvider"),
     "captum.attr.explanation": ("Explanation",),
 }
 _MODULES = {
