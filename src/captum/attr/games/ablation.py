@@ -42,7 +42,7 @@ def ablate(
         through: another way to answer for the game.
     """
     game = setting.game(features, fill, per_eval)
-    with progress(game, label, features.players + 1):
+    with progress(game, label, features.players + 2):  # the unchanged input is scored alone and among the others
         estimate = play(leave_one_out(features.players), through(game))
     return _differences(setting, game, estimate)
 

@@ -229,7 +229,7 @@ class FeaturePermutation(FeatureAblation):
             if number:
                 game.fill = self._fill(setting, features, source)
 
-        with progress(game, label, rounds * (features.players + 1)):
+        with progress(game, label, rounds * (features.players + 2)):
             estimate = play(repeated(features.players, rounds, begin), game)
         wanted = (estimate.values, estimate.errors) if with_errors else (estimate.values,)
         found = tuple(setting.restore(setting.spread(game, part, keep_shape=False)) for part in wanted)
