@@ -1,0 +1,14 @@
+"""Concepts: which ideas, named by examples, a model's score rests on.
+
+:class:`TCAV` trains a classifier that tells a :class:`Concept` from others by the activations of a layer, and asks how
+often the score grows towards it.
+"""
+
+from __future__ import annotations
+
+from captum.concept.cav import CAV
+from captum.concept.classifier import Classifier, DefaultClassifier
+from captum.concept.concept import Concept, ConceptInterpreter
+from captum.concept.tcav import TCAV
+
+__all__ = ["CAV", "TCAV", "Classifier", "Concept", "ConceptInterpreter", "DefaultClassifier"]
