@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum.attr.games.game import Game
 from captum.attr.games.lime import Lime, count_models, default_from_interp_rep_transform, finish, hooked
-from captum.attr.games.play import HOST, everyone, nobody, play
+from captum.attr.games.play import HOST, block_rows, everyone, nobody, play
 from captum.attr.games.regression import paired_regression
 from captum.attr.games.setting import at_inputs, progress
 from captum.attr.games.stopping import Samples, parse_generator, parse_stopping
@@ -252,7 +252,11 @@ def _published(game: Game, full: Tensor, count: int) -> Tensor:
     if count > 2:
         asked = torch.stack([d[2:] for d in drawn], 1)
         scores = torch.cat([scores, game(asked if models > 1 else asked[:, 0])])
-    design = torch.stack(drawn).double()
-    weights = torch.ones((models, count), dtype=torch.float64)
-    weights[:, :2] = ENDS
-    return least_squares(design, scores[:count].T, weights).coefficients.T
+    step = block_rows(count * players, 1)
+    fits: list[Tensor] = []
+    for start in range(0, models, step):
+        design = torch.stack(drawn[start : start + step]).double()
+        weights = torch.ones(design.shape[:2], dtype=torch.float64)
+        weights[:, :2] = ENDS
+        fits.append(least_squares(design, scores[:count, start : start + step].T, weights).coefficients)
+    return torch.cat(fits).T

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ RIDGE = 30.0
 LOOSE = 1e-6
 #: Above this number of pairs the surrogate costs more than it saves.
 MOST_ADJUSTED_PAIRS = 3000
+#: Pairs × outputs that are fitted at once.
+OUTPUT_ENTRIES = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,41 +118,65 @@ class Surrogate:
         # product / LOOSE + (product³ − (3M − 2) product) / (6 RIDGE), in one more matrix
         gram = product.square().div_(6 * RIDGE).add_(1 / LOOSE - (3 * players - 2) / (6 * RIDGE)).mul_(product)
         gram.diagonal().add_(self._noise)
-        factor = torch.linalg.cholesky(gram)
-        self._dual = torch.cholesky_solve(pairs.odd, factor)
-        self.residual = self._noise[:, None] * self._dual
-        spread = torch.cholesky_inverse(factor).diagonal() if leave_out else None
-        self.left_out = self.residual if spread is None else self._dual / spread[:, None]
+        self._factor = torch.linalg.cholesky(gram)
+        self._spread = torch.cholesky_inverse(self._factor).diagonal() if leave_out else self._noise
 
-    def values(self) -> Tensor:
-        """Shapley values ``(M, n)`` of the surrogate: a product of 1 or 3 signs gives its players 2 or 2/3 each."""
+    def solve(self, odd: Tensor) -> Tensor:
+        """The fit to ``(K, n)``, as weights ``(K, n)`` of the pairs."""
+        return torch.cholesky_solve(odd, self._factor)
+
+    def residual(self, dual: Tensor) -> Tensor:
+        """What a fit leaves of each pair."""
+        return self._noise[:, None] * dual
+
+    def left_out(self, dual: Tensor) -> Tensor:
+        """What a fit without it would leave of each pair."""
+        return dual / self._spread[:, None]
+
+    def values(self, dual: Tensor) -> Tensor:
+        """Shapley values ``(M, n)`` of a fit: a product of 1 or 3 signs gives its players 2 or 2/3 each."""
         signs, players = self._signs, self._signs.shape[1]
         others = signs.sum(1, keepdim=True) - signs
         couples = (others.square() - (players - 1)) / 2
-        return (2 / LOOSE) * signs.T @ self._dual + (2 / (3 * RIDGE)) * (signs * couples).T @ self._dual
+        return (2 / LOOSE) * signs.T @ dual + (2 / (3 * RIDGE)) * (signs * couples).T @ dual
 
 
 def regress(pairs: Pairs, adjusted: bool, with_errors: bool) -> tuple[Tensor, Tensor]:
-    """Values ``(M, n)`` and standard errors ``(M, n)`` from scored pairs."""
+    """Values ``(M, n)`` and standard errors ``(M, n)`` from scored pairs, some outputs at a time."""
     fit = Fit(pairs)
     rows, players = pairs.signs.shape
-    surrogate: Surrogate | None = None
-    if adjusted and players >= 4 and players <= rows <= MOST_ADJUSTED_PAIRS:
-        surrogate = Surrogate(pairs, with_errors)
-        known = surrogate.values()
-        values = known + fit(surrogate.residual, pairs.gain - known.sum(0))
-    else:
+    adjusted = adjusted and players >= 4 and players <= rows <= MOST_ADJUSTED_PAIRS
+    surrogate = Surrogate(pairs, with_errors) if adjusted else None
+    count = max(1, OUTPUT_ENTRIES // rows)
+    found = [
+        _regress(replace(pairs, odd=odd, gain=gain), fit, surrogate, with_errors)
+        for odd, gain in zip(pairs.odd.split(count, 1), pairs.gain.split(count), strict=True)
+    ]
+    return found[0] if len(found) == 1 else (torch.cat([v for v, _ in found], 1), torch.cat([e for _, e in found], 1))
+
+
+def _regress(pairs: Pairs, fit: Fit, surrogate: Surrogate | None, with_errors: bool) -> tuple[Tensor, Tensor]:
+    left_out: Tensor | None = None
+    if surrogate is None:
         values = fit(pairs.odd, pairs.gain)
-    if not with_errors:
-        return values, torch.full_like(values, torch.nan)
-    return values, _errors(pairs, fit, surrogate)
+    else:
+        dual = surrogate.solve(pairs.odd)
+        known = surrogate.values(dual)
+        values = known + fit(surrogate.residual(dual), pairs.gain - known.sum(0))
+        left_out = surrogate.left_out(dual) if with_errors else None
+    return values, _errors(pairs, fit, left_out) if with_errors else torch.full_like(values, torch.nan)
 
 
-def _errors(pairs: Pairs, fit: Fit, surrogate: Surrogate | None) -> Tensor:
+def _errors(pairs: Pairs, fit: Fit, adjusted: Tensor | None) -> Tensor:
     """Standard errors from the residual of each pair when it is left out, for sizes that were not drawn completely.
 
     With fewer pairs than products a surrogate may explain all that it saw, and little else: its errors are not taken to
     be below those of the fit without it, less and less as there are more pairs.
+
+    Args:
+        pairs: the pairs.
+        fit: the fit without a surrogate.
+        adjusted: the residuals ``(K, n)`` of the surrogate when pairs are left out, if there is one.
     """
     rows, players = pairs.signs.shape
     shape = (players, pairs.odd.shape[1])
@@ -162,10 +188,9 @@ def _errors(pairs: Pairs, fit: Fit, surrogate: Surrogate | None) -> Tensor:
     share = fit.map.square() * pairs.missed
     left_out = fit.left_out(pairs.odd, fit(pairs.odd, pairs.gain))
     variances = (share @ left_out.square()) * small_sample(free + 1) ** 2
-    if surrogate is not None:
+    if adjusted is not None:
         crowded = 1 / (1 + (rows / (players + math.comb(players, 3))) ** 2)
-        adjusted = (share @ surrogate.left_out.square()) * (rows / free)
-        variances = torch.maximum(adjusted, crowded**2 * variances)
+        variances = torch.maximum((share @ adjusted.square()) * (rows / free), crowded**2 * variances)
     return moderated(variances, free).sqrt()
 
 
@@ -198,7 +223,8 @@ def paired_regression(
     most = max(0, (budget - 2) // 2)
     goal = most if stopping.samples is not None else min(most, max(64, 2 * players))
     while True:
-        odd = torch.cat([odd, (yield from _score_pairs(sampler.extend(goal), full.shape[1]))])
+        found = yield from _score_pairs(sampler.extend(goal), full.shape[1])
+        odd = torch.cat([odd, found]) if len(odd) else found
         if not len(odd):
             values = (gain / players).expand(players, -1)
             return Estimate(values, torch.full_like(values, torch.inf), 2)
@@ -220,9 +246,9 @@ def _budget(stopping: Stopping) -> int:
 def _score_pairs(coalitions: Tensor, outputs: int) -> Estimator[Tensor]:
     """The odd part ``(K, n)`` of the scores of coalitions and their complements."""
     block = max(1, block_rows(coalitions.shape[1], outputs) // 2)
-    parts = [torch.zeros((0, outputs), dtype=torch.float64)]
-    for part in coalitions.split(block):
+    odd = torch.empty((len(coalitions), outputs), dtype=torch.float64)
+    for place, part in zip(odd.split(block), coalitions.split(block), strict=True):
         if len(part):
             scores = yield torch.cat([part, ~part])
-            parts.append((scores[: len(part)] - scores[len(part) :]) / 2)
-    return torch.cat(parts)
+            torch.sub(scores[: len(part)], scores[len(part) :], out=place).div_(2)
+    return odd
