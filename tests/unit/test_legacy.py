@@ -14,11 +14,6 @@ from captum import _legacy
 
 # Home, or home:name, of what is not built yet -> what it waits for. An entry goes when its room lands, says the test.
 NOT_YET = {
-    "captum.concept": "concepts",
-    "captum.concept.classifier": "concepts",
-    "captum.concept.concept": "concepts",
-    "captum.concept.data": "concepts",
-    "captum.concept.tcav": "concepts",
     "captum.influence": "influence of training examples",
     "captum.influence.activations": "stored activations",
     "captum.influence.influence_function": "influence of training examples",
