@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.futures import Future
 
 from captum._engine.rows import Rows
+from captum._engine.values import describe
 from captum.attr.base import LayerAttribution
 from captum.attr.games.ablation import FeatureAblation, ablate, ablate_later
 from captum.attr.games.features import Groups
@@ -58,12 +59,16 @@ class PermutedByFunction(Ready):
     ) -> tuple[Tensor, ...]:
         """See :class:`Ready`."""
         del rows, draws
-        return tuple(
-            torch.stack(
-                [self._function(v.clone(), ~kept.expand(-1, *v.shape[1:])) if not bool(kept.all()) else v for kept in k]
-            )
-            for k, v in zip(keep, values, strict=True)
-        )
+        return tuple(torch.stack([self._moved(v, kept) for kept in k]) for k, v in zip(keep, values, strict=True))
+
+    def _moved(self, values: Tensor, kept: Tensor) -> Tensor:
+        if bool(kept.all()):
+            return values
+        moved = self._function(values.clone(), ~kept.expand(-1, *values.shape[1:]))
+        if not isinstance(moved, Tensor) or moved.shape != values.shape:  # pyright: ignore[reportUnnecessaryIsInstance]  # users' code
+            message = f"Expected perm_func to return a Tensor of shape {tuple(values.shape)}, got {describe(moved)}."
+            raise InputError(message)
+        return moved
 
 
 def permuted_features(

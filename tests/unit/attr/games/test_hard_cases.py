@@ -283,3 +283,11 @@ def test_baselines_that_the_input_cannot_hold_are_refused(number: float, dtype: 
         attr.FeatureAblation(lambda x: x.double().sum(1)).attribute(x, number)
     found = attr.FeatureAblation(lambda x: x.double().sum(1)).attribute(x.double(), number)
     torch.testing.assert_close(found, torch.full((2, 3), 1.0 - number, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("answer", [lambda x: x[:1], lambda _: None, lambda x: x.sum()])
+def test_permutations_that_are_no_rows_are_refused(answer: Any) -> None:
+    method = attr.FeaturePermutation(score, lambda x, _mask: answer(x))
+    for run, inputs in ((method, X), (attr.DataLoaderAttribution(method), [X])):
+        with pytest.raises(InputError, match=r"shape \(2, 3\)"):
+            run.attribute(inputs)
