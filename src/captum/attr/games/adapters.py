@@ -5,7 +5,10 @@ They are called with batches as large as the planner likes; perturbation methods
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -24,7 +27,8 @@ def numpy_function(function: Callable[..., Any]) -> Forward:
     """A function of NumPy arrays as a forward function.
 
     Args:
-        function: takes arrays ``(n, *)``, one per input tensor, and returns an array, one row per example.
+        function: takes arrays ``(n, *)``, one per input tensor, by place or by name as the inputs are passed, and
+            returns an array, one row per example.
 
     Returns:
         A function of tensors; the result lives on the device of the first one.
@@ -36,19 +40,26 @@ def numpy_function(function: Callable[..., Any]) -> Forward:
         tensor([[6., 6.]])
     """
 
-    def forward(*tensors: Any) -> Tensor:
-        arrays = [_as_array(t) if isinstance(t, Tensor) else t for t in tensors]
-        device = next((t.device for t in tensors if isinstance(t, Tensor)), torch.device("cpu"))
-        return _as_tensor(function(*arrays), device)
+    def forward(*values: Any, **named: Any) -> Tensor:
+        device = next((v.device for v in (*values, *named.values()) if isinstance(v, Tensor)), torch.device("cpu"))
+        return _as_tensor(function(*map(_given, values), **{k: _given(v) for k, v in named.items()}), device)
 
+    with contextlib.suppress(TypeError, ValueError):  # of functions that do not tell
+        forward.__signature__ = inspect.signature(function)  # which names it takes
     return forward
+
+
+def _given(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _given(v) for k, v in value.items()}
+    return _as_array(value) if isinstance(value, Tensor) else value
 
 
 def sklearn_estimator(estimator: Any, method: str | None = None) -> Forward:
     """A fitted scikit-learn estimator as a forward function.
 
     Args:
-        estimator: anything with one of the methods.
+        estimator: anything with one of the methods. One that was fitted on a pandas table gets tables with its columns.
         method: ``"predict_proba"``, ``"decision_function"``, ``"predict"`` …; None takes the first of these that it
             has.
 
@@ -60,10 +71,22 @@ def sklearn_estimator(estimator: Any, method: str | None = None) -> Forward:
     """
     names = ("predict_proba", "decision_function", "predict") if method is None else (method,)
     found = next((getattr(estimator, n) for n in names if hasattr(estimator, n)), None)
-    if found is None:
-        message = f"Expected an estimator with {' or '.join(names)}, got {describe(estimator)}."
+    if found is None or isinstance(estimator, type):
+        message = f"Expected a fitted estimator with {' or '.join(names)}, got {describe(estimator)}."
         raise InputError(message)
-    return numpy_function(found)
+    columns = getattr(estimator, "feature_names_in_", None)
+
+    def function(rows: Any) -> Any:
+        scores = found(rows if columns is None else import_module("pandas").DataFrame(rows, columns=columns))
+        if isinstance(scores, list):
+            message = (
+                f"Expected one array of scores, got a list of {len(scores)}, as of a classifier with several outputs. "
+                "Choose one: numpy_function(lambda rows: estimator.predict_proba(rows)[0])."
+            )
+            raise OutputError(message)
+        return scores
+
+    return numpy_function(function)
 
 
 def onnx_session(session: Any, output: int | str = 0) -> Forward:
@@ -131,7 +154,16 @@ def _as_tensor(value: Any, device: torch.device) -> Tensor:
     if isinstance(value, Tensor):
         return value.to(device)
     try:
-        return torch.as_tensor(np.asarray(value)).to(device)
-    except TypeError as fault:
-        message = f"Expected an array of numbers from the function, got {describe(value)}."
+        array = np.asarray(value)
+    except ValueError as fault:
+        message = f"Expected an array of numbers from the function, got {describe(value)} with rows of unequal length."
         raise OutputError(message) from fault
+    if array.dtype.kind not in "biuf":
+        message = (
+            f"Expected an array of numbers from the function, got {array.dtype} {array.shape}. Of labels, take "
+            "probabilities or decision values."
+        )
+        raise OutputError(message)
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        array = array.astype(np.float64)
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="))).to(device)

@@ -13,6 +13,8 @@ from captum.errors import OutputError
 
 Tensors = tuple[Tensor, ...]
 Evaluate = Callable[[Tensors, Rows], Tensor]
+#: Integers that cannot hold the difference of two of them.
+NARROW = (torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 
 
 class RawScore(Score):
@@ -24,7 +26,7 @@ class RawScore(Score):
         if scores.is_complex():
             message = f"Expected real scores, got {scores.dtype}: take .abs() or .real in the forward function."
             raise OutputError(message)
-        return scores
+        return scores.long() if scores.dtype in NARROW else scores
 
 
 class Variable:
