@@ -240,8 +240,12 @@ class Lime(LimeBase):
             nothing = torch.zeros((models, 0), device="cpu")
             return nothing, nothing
         joint = models != game.batch
-        drawn = [flip_coins(count, game.players, source) for _ in range(models if source is None else 1)]
-        coalitions = drawn[0] if len(drawn) == 1 else torch.stack(drawn, 1)
+        if source is None and models > 1:
+            coalitions = torch.empty((count, models, game.players), dtype=torch.bool, device="cpu")
+            for own in coalitions.unbind(1):
+                own.copy_(flip_coins(count, game.players, None))
+        else:
+            coalitions = flip_coins(count, game.players, source)
         scores = game(coalitions)
         weights = similarities(kernel, game, coalitions, joint and game.batch > 1)
         dtype = torch.float64 if game.dtype == torch.float64 else torch.float32
