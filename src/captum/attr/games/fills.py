@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -117,7 +118,7 @@ class Blur(Fill):
     """
 
     def __init__(self, sigma: float = 10.0) -> None:
-        if not sigma > 0:
+        if isinstance(sigma, bool) or not isinstance(sigma, Real) or not sigma > 0:
             message = f"Expected a positive sigma in elements, got {sigma!r}."
             raise BaselineError(message)
         self.sigma = sigma
@@ -181,7 +182,8 @@ class Background(Fill):
                 f"{[tuple(s.shape) for s in self._samples]}."
             )
             raise BaselineError(message)
-        return BackgroundReady(tuple(s.to(t.device) for s, t in zip(self._samples, inputs.tensors, strict=True)))
+        pairs = zip(self._samples, inputs.tensors, strict=True)
+        return BackgroundReady(tuple(s.to(t if t.dtype.is_floating_point else t.device) for s, t in pairs))
 
 
 class Permuted(Fill):
@@ -232,9 +234,11 @@ class FunctionReady(Ready):
         ]
         single = self._inputs.form == "tensor"
         filled = self._function(*((f[0] for f in flat) if single else flat))
-        parts = (filled,) if isinstance(filled, Tensor) else tuple(filled)
-        wrong = len(parts) != len(values) or any(p.shape != f.shape for p, f in zip(parts, flat[0], strict=False))
-        if wrong:
+        parts: Any = filled if isinstance(filled, (tuple, list)) else (filled,)
+        fit = len(parts) == len(values) and all(
+            isinstance(p, Tensor) and p.shape == f.shape for p, f in zip(parts, flat[0], strict=False)
+        )
+        if not fit:
             message = (
                 f"Expected the fill function to return tensors of the shapes {[tuple(f.shape) for f in flat[0]]} that "
                 f"it was given, got {describe(filled)}."
@@ -261,4 +265,7 @@ class Function(Fill):
 
 def parse_fill(baselines: Any, inputs: Inputs) -> Ready:
     """Read ``baselines=`` of a game: a fill, or baselines as every method takes them."""
+    if isinstance(baselines, type) and issubclass(baselines, Fill):
+        message = f"Expected a fill, got its class: write baselines={baselines.__name__}(…)."
+        raise BaselineError(message)
     return (baselines if isinstance(baselines, Fill) else Constant(baselines)).ready(inputs)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from captum._engine.values import describe
 from captum.errors import InputError, MissingDependencyError
 
 __all__ = ["grid", "sentences", "superpixels", "time_segments", "token_groups", "words"]
@@ -37,8 +39,10 @@ def grid(inputs: Tensor, cells: int | tuple[int, ...]) -> Tensor:
         >>> grid(torch.zeros(1, 3, 2, 4), (1, 2))[0, 0].tolist()
         [[0, 0, 1, 1], [0, 0, 1, 1]]
     """
+    _require_tensor(inputs, "inputs (B, C, *spatial)")
     spatial = tuple(inputs.shape[2:])
     counts = tuple(cells) if isinstance(cells, (tuple, list)) else (cells,) * len(spatial)
+    counts = tuple(int(c) if isinstance(c, Integral) else c for c in counts)
     if not spatial or not _divide(counts, spatial):
         message = f"Expected cells from 1 to the size of each of the dims {spatial} after (B, C), got {cells}."
         raise InputError(message)
@@ -47,6 +51,12 @@ def grid(inputs: Tensor, cells: int | tuple[int, ...]) -> Tensor:
         place = torch.div(torch.arange(size, device=inputs.device) * count, size, rounding_mode="floor")
         ids = ids * count + place.reshape(-1, *([1] * (len(spatial) - dim - 1)))
     return ids[None, None]
+
+
+def _require_tensor(value: object, what: str) -> None:
+    if not isinstance(value, Tensor):
+        message = f"Expected {what} as a Tensor, got {describe(value)}."
+        raise InputError(message)
 
 
 def _divide(counts: Sequence[object], sizes: Sequence[int]) -> bool:
@@ -72,6 +82,7 @@ def superpixels(
     Raises:
         MissingDependencyError: when scikit-image is not installed.
     """
+    _require_tensor(images, "images (B, C, H, W)")
     if images.dim() != 4 or method not in ("slic", "felzenszwalb") or n_segments < 1:
         message = (
             "Expected images (B, C, H, W), at least one segment, and method 'slic' or 'felzenszwalb'; got "
@@ -116,6 +127,7 @@ def time_segments(series: Tensor, n_segments: int, channels: Literal["together",
         >>> time_segments(torch.zeros(1, 5), 2).tolist()
         [[0, 0, 0, 1, 1]]
     """
+    _require_tensor(series, "series (B, C, T) or (B, T)")
     if series.dim() not in (2, 3) or channels not in ("together", "apart"):
         message = (
             "Expected series (B, C, T) or (B, T), and channels 'together' or 'apart'; got "
@@ -149,6 +161,8 @@ def words(text: str) -> list[Span]:
 def sentences(text: str) -> list[Span]:
     """Where the sentences of a text start and end: at ``.``, ``!``, ``?`` or ``…`` before a blank, and at line breaks.
 
+    ``。``, ``！``, ``？`` and ``।`` need no blank.
+
     Args:
         text: the text.
 
@@ -159,9 +173,8 @@ def sentences(text: str) -> list[Span]:
         >>> sentences("Go. Now!")
         [(0, 3), (4, 8)]
     """
-    return [
-        m.span() for m in re.finditer(r"[^\s](?:[^\n]*?)(?:[.!?…]+[\"'”’)\]]*(?=\s|$)|(?=\n)|$)", text) if m.group()
-    ]
+    ends = r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？।]+[\"'”’)\]」』]*|(?=\s*\n)|\s*$"  # of other scripts, too
+    return [(m.start(), m.start() + len(m.group().rstrip())) for m in re.finditer(rf"\S[^\n]*?(?:{ends})", text)]
 
 
 def token_groups(offsets: Iterable[Sequence[int]], spans: Sequence[Span]) -> Tensor:
@@ -180,7 +193,15 @@ def token_groups(offsets: Iterable[Sequence[int]], spans: Sequence[Span]) -> Ten
     """
     ids: list[int] = []
     others = len(spans)
-    for start, end in offsets:
+    for offset in offsets:
+        try:
+            start, end = map(int, offset)
+        except (TypeError, ValueError) as fault:
+            message = (
+                "Expected one pair (start, end) of character positions per token of one text, got "
+                f"{describe(offset)}; of a batch of texts, pass the offsets of one at a time."
+            )
+            raise InputError(message) from fault
         found = next((i for i, (a, b) in enumerate(spans) if start < b and end > a), None)
         ids.append(others if found is None else found)
         others += found is None
