@@ -240,8 +240,8 @@ def _published(game: Game, full: Tensor, count: int) -> Tensor:
     """Values ``(M, R)`` from the draws of captum 0.9: sizes by the kernel, with replacement, one fit per example."""
     players, models = game.players, full.shape[1]
     empty = game(nobody(players))
-    if players == 1:
-        return full - empty
+    if players < 2:
+        return (full - empty)[:players]
     sizes = _sizes(players)
     drawn: list[Tensor] = []
     for _ in range(models):

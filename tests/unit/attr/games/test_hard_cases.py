@@ -291,3 +291,8 @@ def test_permutations_that_are_no_rows_are_refused(answer: Any) -> None:
     for run, inputs in ((method, X), (attr.DataLoaderAttribution(method), [X])):
         with pytest.raises(InputError, match=r"shape \(2, 3\)"):
             run.attribute(inputs)
+
+
+def test_the_published_draws_of_no_features() -> None:
+    found = attr.KernelShap(lambda x: x.sum(1) + 1).attribute(X[:, :0], sampling="upstream")
+    assert found.shape == (2, 0)
