@@ -8,7 +8,7 @@ from captum import _legacy
 
 __version__ = "1.0.0.dev0"
 
-_MODULES = ("attr", "concept", "errors", "linear", "log", "metrics", "module", "robust")
+_MODULES = ("attr", "concept", "errors", "influence", "linear", "log", "metrics", "module", "robust")
 _NAMES = {"Explanation": "captum.attr.explanation", "explain": "captum.attr.explaining"}
 
 __all__ = [*sorted([*_MODULES, *_NAMES]), "__version__"]
