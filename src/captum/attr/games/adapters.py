@@ -93,8 +93,9 @@ def onnx_session(session: Any, output: int | str = 0) -> Forward:
     """An ONNX Runtime session as a forward function.
 
     Args:
-        session: an ``onnxruntime.InferenceSession``; its inputs are fed in their order, cast to their types. A session
-            for a fixed number of rows is run block by block, the last one filled up.
+        session: an ``onnxruntime.InferenceSession``; its inputs are fed in their order, or by name where ``inputs`` is
+            a dict, cast to their types. A session for a fixed number of rows is run block by block, the last one filled
+            up.
         output: number or name of the output to explain.
 
     Returns:
@@ -103,6 +104,11 @@ def onnx_session(session: Any, output: int | str = 0) -> Forward:
     Raises:
         InputError: when the session has no such output.
     """
+    if not hasattr(session, "get_inputs"):
+        message = (
+            f"Expected an onnxruntime.InferenceSession, got {describe(session)}: onnxruntime.InferenceSession(path)."
+        )
+        raise InputError(message)
     inputs = [(i.name, _TYPES.get(i.type)) for i in session.get_inputs()]
     names = [o.name for o in session.get_outputs()]
     if output not in names and not (isinstance(output, int) and -len(names) <= output < len(names)):
@@ -115,10 +121,13 @@ def onnx_session(session: Any, output: int | str = 0) -> Forward:
     def run(*arrays: Any) -> Any:
         return session.run([name], {n: a for (n, _), a in zip(inputs, arrays, strict=True)})[0]
 
-    def function(*arrays: Any) -> Any:
-        if len(arrays) != len(inputs):
-            message = f"Expected {len(inputs)} input(s), {[n for n, _ in inputs]}; got {len(arrays)}."
+    def function(*given: Any, **named: Any) -> Any:
+        unnamed = [n for n, _ in inputs if n not in named]
+        if len(given) != len(unnamed) or len(given) + len(named) != len(inputs):
+            message = f"Expected {len(inputs)} input(s), {[n for n, _ in inputs]}; got {len(given)} and {list(named)}."
             raise InputError(message)
+        by_name = {**dict(zip(unnamed, given, strict=True)), **named}
+        arrays = [by_name[n] for n, _ in inputs]
         typed = [
             np.ascontiguousarray(a if t is None else a.astype(t)) for (_, t), a in zip(inputs, arrays, strict=True)
         ]

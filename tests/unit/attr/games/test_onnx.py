@@ -166,3 +166,18 @@ def test_outputs_that_are_no_scores() -> None:
     )  # fmt: skip
     with pytest.raises(OutputError, match="array of numbers"):
         attr.FeatureAblation(onnx_session(words)).attribute(drawn(1, 2, seed=0))
+
+
+def test_inputs_by_name_and_what_is_no_session() -> None:
+    run = session(
+        [onnx.helper.make_node("Sub", ["first", "second"], ["y"])],
+        {"first": (FLOAT, ("N", 2)), "second": (FLOAT, ("N", 2))}, {"y": (FLOAT, ("N", 2))}, {},
+    )  # fmt: skip
+    one, other = drawn(3, 2, seed=1), drawn(3, 2, seed=2)
+    found = attr.FeatureAblation(onnx_session(run)).attribute({"second": other, "first": one}, target=0)
+    torch.testing.assert_close(found["first"][:, 0], one[:, 0])
+    torch.testing.assert_close(found["second"][:, 0], -other[:, 0])
+    with pytest.raises(InputError, match=r"2 input\(s\)"):
+        attr.FeatureAblation(onnx_session(run)).attribute({"second": other, "third": one}, target=0)
+    with pytest.raises(InputError, match="InferenceSession"):
+        onnx_session("model.onnx")
