@@ -315,12 +315,14 @@ def _scores(attributions: Tensor, cav: CAV) -> dict[str, Tensor]:
     """Sign counts and magnitudes ``(n_concepts,)`` of attributions ``(N, F)``, in the order of the set."""
     stats = cav.stats or {}
     order = [list(stats["classes"]).index(concept.id) for concept in cav.concepts]
-    weights = stats["weights"][order].to(attributions)
+    exact = torch.promote_types(attributions.dtype, torch.float32)
+    weights = stats["weights"][order].to(attributions.device, exact)
     if weights.shape[1] != attributions.shape[1]:
         message = (
             f"The CAV at {cav.layer!r} has {weights.shape[1]} weights per concept, and attributions of the inputs have "
             f"{attributions.shape[1]} elements there: give inputs and examples of concepts one size."
         )
         raise InputError(message)
-    scores = attributions @ weights.T
-    return {"sign_count": (scores > 0).to(scores.dtype).mean(0), "magnitude": scores.mean(0)}
+    scores = attributions.to(exact) @ weights.T
+    means = {"sign_count": (scores > 0).to(exact).mean(0), "magnitude": scores.mean(0)}
+    return {name: mean.to(attributions.dtype) for name, mean in means.items()}

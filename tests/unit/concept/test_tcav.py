@@ -155,6 +155,52 @@ def test_nothing_is_left_behind_and_inference_mode_is_taken(tmp_path):
     assert not scores["0-1"]["lin"]["magnitude"].requires_grad
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_dtype_is_kept_and_weights_are_not_rounded(dtype):
+    """In half precision the two weights would be equal and the scores zero."""
+    net = nn.Sequential(nn.Identity(), nn.Linear(2, 1, bias=False)).to(dtype)
+    with torch.no_grad():
+        net[1].weight.fill_(1.0)
+
+    class Fixed(Means):
+        def weights(self):
+            return torch.tensor([[1.0 + 2.0**-12, -1.0], [-1.0 - 2.0**-12, 1.0]], dtype=torch.float64)
+
+    concepts = [Concept(i, "x", [torch.ones(3, 2, dtype=dtype)]) for i in (1, 0)]
+    tcav = TCAV(net, "0", classifier=Fixed(), save_path=None)
+    found = tcav.interpret(torch.ones(5, 2, dtype=dtype), [concepts], target=0)["1-0"]["0"]
+    torch.testing.assert_close(found["magnitude"], torch.tensor([2.0**-12, -(2.0**-12)], dtype=dtype))
+    torch.testing.assert_close(found["sign_count"], torch.tensor([1.0, 0.0], dtype=dtype))
+
+
+def test_token_ids_and_several_tensors_at_one_layer():
+    """Activations of a recurrent layer are its outputs and its states, each with the examples' own rows."""
+
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.words, self.rnn, self.head = nn.Embedding(9, 4), nn.GRU(4, 3, batch_first=True), nn.Linear(3, 2)
+
+        def forward(self, ids):
+            return self.head(self.rnn(self.words(ids))[0][:, -1])
+
+    net = Reader()
+    data = [torch.randint(start, start + 4, (8, 5), generator=torch.Generator().manual_seed(1)) for start in (0, 5)]
+    tcav = TCAV(net, ["words", "rnn"], classifier=Means(), save_path=None)
+    ids = torch.arange(15).reshape(3, 5) % 9
+    scores = tcav.interpret(ids, [[Concept(i, "x", list(x.split(4))) for i, x in enumerate(data)]], target=1)["0-1"]
+    (grads,) = torch.autograd.grad(
+        net.head(net.rnn(e := net.words(ids).detach().requires_grad_())[0][:, -1])[:, 1].sum(), e
+    )
+    products = [(grads * net.words(x).mean(0)).sum((1, 2)).mean() for x in data]
+    torch.testing.assert_close(scores["words"]["magnitude"], torch.stack(products))
+    values = [torch.cat([net.rnn(net.words(x))[0].flatten(1), net.rnn(net.words(x))[1][0]], 1).mean(0) for x in data]
+    by_output = torch.zeros(5 * 3 + 3)
+    by_output[12:15] = net.head.weight[1].detach()  # the last step is read, the states are not
+    torch.testing.assert_close(scores["rnn"]["magnitude"], torch.stack([by_output @ v for v in values]))
+
+
 def test_modules_as_layers_and_files_that_go_with_the_object():
     a, b, _ = three()
     net = Net()
