@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar, overload
+from typing import Any, Self, TypeVar
 
 __all__ = ["TimedLog", "disable_detailed_logging", "log", "log_usage", "patch_methods", "set_environment"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def log(*args: object, **kwargs: object) -> None:
@@ -48,26 +47,20 @@ class TimedLog:
 class _Decorator:
     """What :func:`log_usage` returns: wraps a plain or an ``async`` function, and keeps ``__wrapped__``."""
 
-    @overload
-    def __call__(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]: ...
-
-    @overload
-    def __call__(self, function: Callable[P, R]) -> Callable[P, R]: ...
-
-    def __call__(self, function: Callable[P, object]) -> Callable[P, object]:
+    def __call__(self, function: F) -> F:
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
-            async def waiting(*args: P.args, **kwargs: P.kwargs) -> object:
+            async def waiting(*args: object, **kwargs: object) -> object:
                 return await function(*args, **kwargs)
 
-            return waiting
+            return waiting  # pyright: ignore[reportReturnType]  # called like the function itself
 
         @functools.wraps(function)
-        def calling(*args: P.args, **kwargs: P.kwargs) -> object:
+        def calling(*args: object, **kwargs: object) -> object:
             return function(*args, **kwargs)
 
-        return calling
+        return calling  # pyright: ignore[reportReturnType]  # called like the function itself
 
 
 def log_usage(*log_args: object, **log_kwargs: object) -> _Decorator:  # noqa: ARG001 - hooks that a platform reads
