@@ -9,6 +9,7 @@ from __future__ import annotations
 from captum.concept.cav import CAV
 from captum.concept.classifier import Classifier, DefaultClassifier
 from captum.concept.concept import Concept, ConceptInterpreter
+from captum.concept.means import MeanClassifier
 from captum.concept.significance import Significance, significance
 from captum.concept.tcav import TCAV
 
@@ -19,6 +20,7 @@ __all__ = [
     "Concept",
     "ConceptInterpreter",
     "DefaultClassifier",
+    "MeanClassifier",
     "Significance",
     "significance",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ def folder_of(save_path: str, model_id: str, concept: Concept, layer: str) -> Pa
 
 def _segment(text: str) -> str:
     """A name as one part of a path."""
-    text = text.replace("%", "%25") if "%2F" in text else text
     text = text.replace("/", "%2F").replace("\\", "%5C").replace("\0", "%00")
     return text.replace(".", "%2E") if text in {".", ".."} else text
 
@@ -109,8 +107,7 @@ def generate(
         The fingerprint of the examples.
     """
     for folder in folders.values():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        _emptied(folder)
     layers = Layers([model.get_submodule(name) for name in folders], side)
     examples = ExampleFingerprint()
     for number, batch in enumerate(batches_of(concept)):
@@ -121,6 +118,14 @@ def generate(
     for folder in folders.values():
         (folder / _RECORD).write_text(json.dumps(record), encoding="utf-8")
     return record["examples"]
+
+
+def _emptied(folder: Path) -> None:
+    """Make the directory, without what was stored in it; the record, which says that all is there, goes first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _RECORD).unlink(missing_ok=True)
+    for path in folder.glob("*.pt"):
+        path.unlink()
 
 
 def _activations(model: nn.Module, layers: Layers, batch: Any) -> list[Tensor]:

@@ -15,7 +15,7 @@ from captum._engine.draws import one_generator
 from captum.errors import InputError, InputTypeError
 from captum.linear import SkLearnSGDClassifier
 
-__all__ = ["Classifier", "DefaultClassifier"]
+__all__ = ["Classifier", "DefaultClassifier", "require_classes", "require_share"]
 
 
 class Classifier(ABC):
@@ -93,7 +93,7 @@ class DefaultClassifier(Classifier):
             InputError: when there is nothing to tell apart.
             MissingDependencyError: scikit-learn is not installed.
         """
-        _require_share(test_split_ratio)
+        require_share(test_split_ratio)
         source = one_generator(generator, seed)
         batches = [(x, y) for x, y in dataloader]
         if not batches:
@@ -104,7 +104,7 @@ class DefaultClassifier(Classifier):
         held = int(test_split_ratio * len(order))
         train, test = order[held:], order[:held]
         self.lm = SkLearnSGDClassifier(**_options(kwargs, source))
-        _require_classes(labels, labels[train])
+        require_classes(set(labels.tolist()), set(labels[train].tolist()))
         try:
             with torch.random.fork_rng(devices=[]):  # a new linear layer draws its weights, in vain
                 self.lm.fit([(features[train], labels[train])])
@@ -147,7 +147,8 @@ class DefaultClassifier(Classifier):
         return (said == labels).float().mean().cpu()
 
 
-def _require_share(share: float) -> None:
+def require_share(share: float) -> None:
+    """Require a share of rows that leaves some."""
     if not 0 <= share < 1:
         message = f"Expected test_split_ratio of at least 0 and below 1, got {share!r}."
         raise InputError(message)
@@ -171,15 +172,17 @@ def _options(given: Mapping[str, Any], generator: torch.Generator | None) -> dic
     return options
 
 
-def _require_classes(labels: Tensor, trained: Tensor) -> None:
+def require_classes(every: set[int], trained: set[int]) -> None:
     """Require that there are concepts to tell apart, and that each of them has rows to train on."""
-    every, kept = set(labels.tolist()), set(trained.tolist())
+    if not every:
+        message = "Expected activations to train on, got no batch."
+        raise InputError(message)
     if len(every) < 2:
         message = f"Expected at least two concepts to tell apart; the number of classes is {len(every)}."
         raise InputError(message)
-    if every != kept:
+    if every != trained:
         message = (
-            f"No example of the concepts with ids {sorted(every - kept)} is left to train on, of {len(labels)} rows: "
-            "give more examples, or lower test_split_ratio."
+            f"No example of the concepts with ids {sorted(every - trained)} is left to train on: give more examples, "
+            "or lower test_split_ratio."
         )
         raise InputError(message)
