@@ -22,7 +22,7 @@ class Concept:
         name: what people call it; part of the names of files.
         data_iter: batches of examples as the model takes them, such as a DataLoader: tensors ``(B, *)``, mappings of
             keyword inputs, or tuples and lists whose first element is that. None for a concept without its examples,
-            as one that comes with a CAV from a file.
+            as one that comes with a CAV from a file: what is stored for the model under its name and id is used.
 
     Raises:
         InputTypeError: when the id is not a whole number.

@@ -85,9 +85,7 @@ class Library:
     def has_activations(self, concept: Concept, layer: str) -> bool:
         """Whether activations of these very examples by this very model are stored."""
         record = self._record(concept, layer)
-        if not self._is_of_model(record):
-            return False
-        return record["examples"] == self.examples.read(concept)
+        return self._is_of_model(record) and record["examples"] == self._examples_of(concept, layer)
 
     def require_activations(self, concept: Concept, layers: Iterable[str]) -> None:
         """Store what is missing of a concept's activations, in one pass over its examples."""
@@ -112,7 +110,7 @@ class Library:
         candidates = (lambda: known, lambda: self._load(concepts, layer))
         for candidate in candidates:
             cav = candidate()
-            if cav is not None and cav.fingerprint and cav.fingerprint == self._expected(concepts, training):
+            if cav is not None and cav.fingerprint and cav.fingerprint == self._expected(concepts, layer, training):
                 cav.concepts = list(concepts)
                 return cav
         return None
@@ -123,10 +121,19 @@ class Library:
         except InputError:  # it cannot be used, and will be written anew
             return None
 
-    def _expected(self, concepts: Sequence[Concept], training: tuple[Classifier, Mapping[str, Any]]) -> str | None:
-        marks = [self.examples.read(concept) for concept in concepts]
+    def _expected(
+        self, concepts: Sequence[Concept], layer: str, training: tuple[Classifier, Mapping[str, Any]]
+    ) -> str | None:
+        marks = [self._examples_of(concept, layer) for concept in concepts]
         records = [{**self._marks(), "examples": mark} for mark in marks if mark is not None]
         return cav_fingerprint(records, *training) if len(records) == len(marks) else None
+
+    def _examples_of(self, concept: Concept, layer: str) -> str | None:
+        """The fingerprint of a concept's examples; for a concept without examples, of those that were stored."""
+        if concept.data_iter is not None:
+            return self.examples.read(concept)
+        record = self._record(concept, layer)
+        return record["examples"] if self._is_of_model(record) else None
 
     def _record(self, concept: Concept, layer: str) -> dict[str, str]:
         return record_of(self.save_path, self.model_id, concept, layer)

@@ -11,7 +11,7 @@ import torch
 
 from captum.concept import CAV, TCAV, Concept
 from captum.concept.activations import Stored, record_of, stored
-from captum.errors import CaptumWarning, InputError
+from captum.errors import CaptumWarning, InputError, InputTypeError
 from tests.unit.concept.examples import HIDDEN, INPUTS, Batches, Means, Net, batches, files, three
 
 
@@ -150,6 +150,20 @@ def test_examples_that_can_be_read_once(tmp_path):
     later.model.eval()
     with pytest.raises(InputError, match="read before is empty"):
         later.compute_cavs([[stream, c]])
+
+
+def test_concepts_without_examples_are_those_that_are_stored(tmp_path):
+    a, b, c = three()
+    expected = tcav_of(tmp_path).interpret(INPUTS, [[a, b]], target=0)
+    bare = [Concept(0, "a", None), Concept(1, "b", None)]
+    later = tcav_of(tmp_path)
+    torch.testing.assert_close(later.interpret(INPUTS, [bare], target=0), expected)
+    assert later.classifier.trained == 0
+    later.compute_cavs([[bare[0], c]], force_train=True)  # trained on stored activations
+    assert later.classifier.trained == 2
+    later.model.eval()
+    with pytest.raises(InputTypeError, match="data_iter"):
+        later.compute_cavs([bare])
 
 
 def test_activations_by_themselves(tmp_path):
