@@ -190,7 +190,7 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "captum.concept._utils.common": {"captum.concept.concept": "concepts_to_str"},
     "captum.concept._utils.data_iterator": {"captum.concept.data": "CustomIterableDataset dataset_to_dataloader"},
-    "captum.influence._core.arnoldi_influence_function": {"captum.influence": "ArnoldiInfluenceFunction"},
+    "captum.influence._core.arnoldi_influence_function": {"captum.influence.arnoldi": "ArnoldiInfluenceFunction"},
     "captum.influence._core.influence": {"captum.influence": "DataInfluence"},
     "captum.influence._core.influence_function": {
         "captum.influence": "NaiveInfluenceFunction",

@@ -14,9 +14,6 @@ from captum import _legacy
 
 # Home, or home:name, of what is not built yet -> what it waits for. An entry goes when its room lands, says the test.
 NOT_YET = {
-    "captum.influence:ArnoldiInfluenceFunction": "influence functions",
-    "captum.influence:NaiveInfluenceFunction": "influence functions",
-    "captum.influence.influence_function": "influence of training examples",
     "captum.influence.sample_gradients": "gradients per example",
 }
 
