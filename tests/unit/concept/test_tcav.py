@@ -205,7 +205,10 @@ def test_modules_as_layers_and_files_that_go_with_the_object():
     a, b, _ = three()
     net = Net()
     tcav = TCAV(net, [net.lin, "relu"], classifier=Means(), save_path=None)
-    assert set(tcav.interpret(INPUTS, [[a, b]], target=0)["0-1"]) == {"lin", "relu"}
+    scores = tcav.interpret(INPUTS, [[a, b]], target=0)
+    assert set(scores["0-1"]) == {"lin", "relu"}
+    with pytest.raises(KeyError):
+        scores["1-0"]
     from pathlib import Path
 
     place = Path(tcav.save_path)
