@@ -20,7 +20,7 @@ from captum._engine.place import Layers, Neuron
 from captum._engine.recollection import Recollection
 from captum._engine.rows import Chunk, Rows
 from captum._engine.score import Score
-from captum._engine.sweep import Plan, parameter_count
+from captum._engine.sweep import Plan, parameter_count, sharing_rows
 from captum._engine.values import Inputs, parse_baselines, parse_distribution
 from captum.errors import BaselineError, InputError
 
@@ -99,7 +99,8 @@ class Function(ABC):
             raise InputError(message)
         elements = sum(v[0].numel() for v in self.values) // larger
         recall = self.layout.recall if self.layout is not None and self.layout.learns_from(self.values) else None
-        return Plan(limit, elements, parameter_count(self.score.modules()) // larger, recall=recall)
+        work = parameter_count(self.score.modules()) // larger
+        return Plan(limit, elements, work, recall=recall, least=sharing_rows(self.values))
 
     def values_at(self, points: tuple[Tensor, ...], limit: int | None = None) -> Tensor:
         """F without a graph, for one point per example (dim 0 is B or 1), ``(B,)``; ``limit`` rows at a time."""

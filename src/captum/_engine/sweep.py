@@ -22,6 +22,10 @@ Order = Literal["variant", "example"]
 BUSY_ELEMENTS = 760_000
 #: Rows × parameters per chunk: a second guess at the work of one row, for inputs that say little (token ids).
 BUSY_WORK = 100_000_000
+#: Of a large model, fewest positions (tokens, or rows of a table) per chunk: its weights are read once for all of them.
+SHARED_POSITIONS = 128
+#: … as long as their inputs have no more elements than this.
+SHARED_ELEMENTS = 1 << 16
 #: A chunk shorter than this is dominated by overhead, so that the next one may be larger (seconds).
 SHORT = 0.015
 #: After a chunk longer than this, memory is kept for the next one (seconds).
@@ -50,15 +54,22 @@ class Plan:
         elements: elements of one row of the variable.
         work: parameters of the model, 0 when unknown.
         recall: given where a trial teaches how chunks run fastest: whether that can be recalled instead.
+        least: fewest rows of a chunk, however large the model is; see :func:`sharing_rows`.
     """
 
     def __init__(
-        self, limit: int | None, elements: int, work: int = 0, *, recall: Callable[[], bool] | None = None
+        self,
+        limit: int | None,
+        elements: int,
+        work: int = 0,
+        *,
+        recall: Callable[[], bool] | None = None,
+        least: int = 1,
     ) -> None:
         self._fixed = limit is not None
         self._recall = recall
         self._cap = MOST_ROWS
-        by_work = BUSY_WORK // work if work else 64
+        by_work = max(least, BUSY_WORK // work) if work else 64
         self._size = limit or max(1, min(BUSY_ELEMENTS // max(elements, 1), by_work, MOST_ROWS))
 
     def size(self, remaining: int) -> int:
@@ -86,6 +97,19 @@ class Plan:
         self._fixed = False
         self._size = self._cap = rows // 2
         return True
+
+
+def sharing_rows(values: tuple[Tensor, ...]) -> int:
+    """Rows of a chunk that make reading the weights of a large model worth it; 1 for images and long inputs.
+
+    Args:
+        values: tensors ``(B, *)`` of a call: tables ``(B, F)``, token ids ``(B, L)``, embeddings ``(B, L, D)``.
+    """
+    elements = sum(v[0].numel() for v in values if v.dim() and len(v))
+    if not elements or any(v.dim() not in (2, 3) for v in values):
+        return 1
+    positions = max(1 if v.dim() == 2 and v.dtype.is_floating_point else min(v.shape[1:]) for v in values)
+    return max(1, min(SHARED_POSITIONS // max(positions, 1), SHARED_ELEMENTS // elements))
 
 
 def ran_out_of_memory(fault: BaseException) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from captum._engine.layout import Layout
 from captum._engine.rows import Rows
 from captum._engine.score import Score
-from captum._engine.sweep import Plan, Sweep, parameter_count
+from captum._engine.sweep import Plan, Sweep, parameter_count, sharing_rows
 from captum._engine.values import Inputs, describe, parse_baselines, parse_inputs, per_input
 from captum.errors import BaselineError, InputError, InputTypeError
 from captum.log import log_usage
@@ -160,13 +160,16 @@ class _Predict:
     def __call__(self, tensors: Tensors, rows: Rows) -> Tensor:
         """Scores ``(n,)`` on the CPU."""
         parts: list[Tensor] = []
-        for chunk, values in Sweep(rows.count, 1, Plan(None, self._elements, self._work)).run(
+        for chunk, values in Sweep(rows.count, 1, self._plan()).run(
             lambda c: self._run(tensors, rows, (c.start, c.stop))
         ):
             del chunk
             self.dtype = values.dtype if values.dtype.is_floating_point else self.dtype
             parts.append(values.to("cpu", torch.float64))
         return torch.cat(parts)
+
+    def _plan(self) -> Plan:
+        return Plan(None, self._elements, self._work, least=sharing_rows(self._score.inputs.tensors))
 
     def _run(self, tensors: Tensors, rows: Rows, span: tuple[int, int]) -> Tensor:
         start, stop = span

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from captum._engine.rows import Chunk, Rows, fold
-from captum._engine.sweep import BUSY_ELEMENTS, Plan, Sweep, check_limit, ran_out_of_memory
+from captum._engine.sweep import BUSY_ELEMENTS, Plan, Sweep, check_limit, ran_out_of_memory, sharing_rows
 from captum.attr import GradientShap, IntegratedGradients, NoiseTunnel, Saliency
 from captum.errors import InputError
 
@@ -94,6 +94,26 @@ def test_other_faults_are_not_memory() -> None:
 def test_limits_that_cannot_be(limit: object) -> None:
     with pytest.raises(InputError, match="internal_batch_size"):
         check_limit(limit)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "rows"),
+    [
+        ((torch.zeros(2, 8, dtype=torch.int64),), 16),  # token ids: 128 positions
+        ((torch.zeros(2, 500, dtype=torch.int64),), 1),
+        ((torch.zeros(2, 8, 576),), 14),  # their embeddings: 2**16 elements
+        ((torch.zeros(2, 30),), 128),  # rows of a table
+        ((torch.zeros(2, 16_000),), 4),  # a signal
+        ((torch.zeros(2, 3, 224, 224),), 1),
+        ((torch.zeros(2, 30), torch.zeros(2, 3, 8, 8)), 1),
+        ((), 1),
+    ],
+)
+def test_rows_of_large_models_share_their_weights(values: tuple[Tensor, ...], rows: int) -> None:
+    assert sharing_rows(values) == rows
+    large = Plan(None, 8, 7_000_000_000, least=rows)
+    assert large.size(1000) in (rows, -(-1000 // -(-1000 // rows)))
+    assert Plan(None, 8, 1_000_000, least=rows).size(1000) >= min(100, rows)  # small ones take what they took
 
 
 def test_a_plan_grows_while_chunks_are_short_and_shares_what_is_left() -> None:

@@ -16,7 +16,7 @@ from captum._engine.place import telling_rows
 from captum._engine.recollection import Recollection
 from captum._engine.rows import Chunk, Rows, fold
 from captum._engine.score import Score, tell_rows
-from captum._engine.sweep import Plan, Sweep, check_limit, parameter_count
+from captum._engine.sweep import Plan, Sweep, check_limit, parameter_count, sharing_rows
 from captum._engine.target import TargetObject, is_target_object
 from captum._engine.values import Leaves, Rebuild, describe, parse_inputs
 from captum.attr.averages.token_noise import TokenNoise
@@ -243,7 +243,8 @@ class _Tunnel:
         """Noisy rows per call of the wrapped method."""
         elements = sum(v[0].numel() for v in self.values)
         recall = self.layout.recall if self.layout.learns_from(self.values) else None
-        return Plan(limit, elements, parameter_count(self.score.modules()), recall=recall)
+        work, least = parameter_count(self.score.modules()), sharing_rows(self.values)
+        return Plan(limit, elements, work, recall=recall, least=least)
 
     def draw(self, samples: int, stdevs: Any, from_distribution: bool, source: Source) -> Noise:
         """Draw all that is random; the result gives the noisy inputs and changed arguments of a chunk."""

@@ -7,7 +7,7 @@ import math
 import torch
 
 from captum._engine.rows import Chunk, Rows
-from captum._engine.sweep import Plan, Sweep, parameter_count
+from captum._engine.sweep import Plan, Sweep, parameter_count, sharing_rows
 from captum.attr.games.variable import Variable
 
 #: Rows of at most this many elements are a table's: chunks of them, and what layers make of them, are best kept in the
@@ -28,7 +28,7 @@ class Batches(Plan):
 
     def __init__(self, limit: int | None, variable: Variable, whole: bool) -> None:
         elements, work = max(1, variable.elements()), parameter_count(variable.modules)
-        super().__init__(limit, elements, work)
+        super().__init__(limit, elements, work, least=sharing_rows(variable.values))
         if limit is None and elements <= TABLE_ROW:
             share = TABLE_ELEMENTS * torch.get_num_threads() // max(elements, math.isqrt(work))
             self._cap = max(1, min(self._cap, share))
