@@ -15,6 +15,9 @@ from tests.architecture.reading import SOURCE, Source
 
 FAMILIES = ("gradients", "paths", "backprop", "games", "averages", "text", "visualization")
 
+# packages that use attribution, and that attribution does not know
+BESIDE = ("concept", "influence", "metrics", "module", "robust")
+
 # (who, whom): why. Everything else between families is forbidden.
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("averages", "games"): "DataLoaderAttribution plays a game whose score is a metric over a whole loader",
@@ -45,6 +48,11 @@ def family(module: str) -> str | None:
     return parts[2] if parts[:2] == ["captum", "attr"] and len(parts) > 2 and parts[2] in FAMILIES else None
 
 
+def room_beside(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in BESIDE else None
+
+
 def offences(rule: str, found: list[str]) -> None:
     assert not found, rule + "\n" + "\n".join(found)
 
@@ -69,7 +77,10 @@ def test_imports_only_from_rooms_below(source: Source) -> None:
             assert not within(other, "captum.cli", "captum.attr.registry", "captum.attr.explaining"), (
                 f"{other} is above"
             )
-        elif within(source.module, "captum.attr") and theirs:
+        beside, among = room_beside(source.module), room_beside(other)
+        if among and (beside or within(source.module, "captum.attr", "captum._engine")):
+            assert beside == among, f"{source.module} imports {other}: rooms beside attr know attr, and not each other"
+        elif within(source.module, "captum.attr") and theirs and not mine:
             above = source.module in ABOVE_FAMILIES or within(source.module, "captum.attr.results")
             assert above, f"{source.module} is shared by the families and may not know {other}"
 
