@@ -135,12 +135,17 @@ class ExampleGradients:
             except torch.cuda.OutOfMemoryError:
                 return None
             except REFUSALS:
-                self._vectorised = False  # mistakes of the user are met again below
+                found = self._one_by_one(batch, loss)  # mistakes of the user are met again
+                self._vectorised = False
+                return found
             else:
                 self._vectorised = self._checked or self._agrees(found[0], batch, loss)
                 self._checked = True
                 if self._vectorised:
                     return found
+        return self._one_by_one(batch, loss)
+
+    def _one_by_one(self, batch: Batch, loss: ExampleLoss) -> Tensor:
         return torch.cat([self._of_row(batch.rows(i, i + 1), loss) for i in range(batch.size)])
 
     def _agrees(self, found: Tensor, batch: Batch, loss: ExampleLoss) -> bool:

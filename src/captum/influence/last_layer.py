@@ -57,16 +57,18 @@ class LayerRows:
 
     def dot(self, other: LayerRows) -> Tensor:
         """Inner products ``(n, m)`` of these examples with others."""
-        if self.slopes.shape[1] == other.slopes.shape[1] == 1:
-            by_output = self.slopes[:, 0] @ other.slopes[:, 0].T
-            return by_output * (self.values[:, 0] @ other.values[:, 0].T)
-        return self.matrix() @ other.matrix().T
+        pairs = self.size * self.slopes.shape[1] * other.size * other.slopes.shape[1]
+        if pairs > (self.size + other.size) * self.slopes.shape[2] * self.values.shape[2]:
+            return self.matrix() @ other.matrix().T
+        by_output = torch.einsum("nto,mso->nmts", self.slopes, other.slopes)
+        return (by_output * torch.einsum("nti,msi->nmts", self.values, other.values)).sum((2, 3))
 
     def squares(self) -> Tensor:
         """Inner products ``(n,)`` of examples with themselves."""
-        if self.slopes.shape[1] == 1:
-            return self.slopes[:, 0].square().sum(1) * self.values[:, 0].square().sum(1)
-        return self.matrix().square().sum(1)
+        if self.slopes.shape[1] ** 2 > self.slopes.shape[2] * self.values.shape[2]:
+            return self.matrix().square().sum(1)
+        by_output = torch.einsum("nto,nso->nts", self.slopes, self.slopes)
+        return (by_output * torch.einsum("nti,nsi->nts", self.values, self.values)).sum((1, 2))
 
     def matrix(self) -> Tensor:
         """Gradients ``(n, out · in)``."""

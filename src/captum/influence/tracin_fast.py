@@ -102,8 +102,7 @@ class TracInCPFast(TracInCPBase):
         return LayerRows(slopes, values)
 
     def _row_bytes(self) -> int:
-        weight = self._layer.weight
-        return weight.numel() * weight.element_size()
+        return sum(self._layer.weight.shape) * self._layer.weight.element_size()
 
     @log_usage()
     def influence(  # pyright: ignore[reportIncompatibleMethodOverride] upstream's signatures differ

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from captum.errors import InputError, InputTypeError, LayerError, MissingDependencyError
 from captum.influence import TracInCP, TracInCPFast, TracInCPFastRandProj
+from captum.influence.last_layer import LayerRows
 from captum.influence.neighbors import AnnoyNearestNeighbors, ExactNearestNeighbors
 from tests.unit.influence.parts import (
     CHECKPOINTS,
@@ -98,6 +99,14 @@ def test_several_positions_and_calls():
     rows = gradients(model.requires_grad_(True), ["last.weight"], cross_entropy("none"), x, Y)
     torch.testing.assert_close(scores, rows[:2] @ rows.T)
     torch.testing.assert_close(alone, rows.square().sum(1))
+
+
+@pytest.mark.parametrize("size", [1, 20])
+def test_products_by_factors_and_by_matrices(size):
+    torch.manual_seed(0)
+    one, other = (LayerRows(torch.randn(n, 3, size).double(), torch.randn(n, 3, 2).double()) for n in (4, 5))
+    torch.testing.assert_close(one.dot(other), one.matrix() @ other.matrix().T)
+    torch.testing.assert_close(one.squares(), one.matrix().square().sum(1))
 
 
 def test_sequences_of_different_lengths():
