@@ -35,11 +35,10 @@ def differentiate(
             "torch.no_grad(), detaches, or rounds to integers. Make it differentiable, or use a perturbation method."
         )
         raise OutputError(message)
-    seeds = torch.ones_like(values) if weights is None else weights
+    # given weights of its own, torch.autograd.grad compares shapes with sympy, whose import takes 0.4 s
+    total = (values if weights is None else weights * values).sum()
     grads: list[Tensor | None] = list(
-        torch.autograd.grad(
-            values, variables, seeds, create_graph=create_graph, retain_graph=retain_graph, allow_unused=True
-        )
+        torch.autograd.grad(total, variables, create_graph=create_graph, retain_graph=retain_graph, allow_unused=True)
     )
     used = tuple([g for g in grads if g is not None])
     if len(used) < len(grads):
