@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from captum._engine.values import describe
 from captum.attr.base import Attribution, GradientAttribution, LayerAttribution
-from captum.attr.text.continuation import logits_of
+from captum.attr.text.continuation import READS_AHEAD, logits_of, same_scores, target_scores
 from captum.attr.text.inputs import InterpretableInput, TextTokenInput, Tokenizer
 from captum.attr.text.llm import BaseLLMAttribution
 from captum.attr.text.llm_result import LLMAttributionResult
 from captum.attr.text.wording import tokens_of
-from captum.errors import InputError, InputTypeError
+from captum.errors import InputError, InputTypeError, OutputError
 from captum.log import log_usage
 
 __all__ = ["GradientForwardFunc", "LLMGradientAttribution"]
@@ -73,6 +73,7 @@ class LLMGradientAttribution(BaseLLMAttribution):
 
         Raises:
             InputError: when arguments do not fit.
+            OutputError: when the model is not causal, and the target has several tokens.
         """
         if not isinstance(inp, TextTokenInput):
             message = f"Expected a TextTokenInput, whose tokens have embeddings, got {type(inp).__name__}."
@@ -80,6 +81,7 @@ class LLMGradientAttribution(BaseLLMAttribution):
         ids = self._target_ids(inp, target, gen_args)
         method: Any = copy.copy(self.attr_method)
         method.forward_func = score = _TokenScores(self.model, inp, ids.to(self.device), self.device)
+        score.expect_causal()
         rows = inp.itp_tensor.to(self.device).expand(len(ids), -1).contiguous()
         values: Any = method.attribute(rows, target=list(range(len(ids))), **kwargs)
         if isinstance(values, tuple) and len(values) == 2 and kwargs.get("return_convergence_delta"):
@@ -106,19 +108,28 @@ class _TokenScores(nn.Module):
     def __init__(self, model: Any, inp: TextTokenInput, target: Tensor, device: torch.device) -> None:
         super().__init__()
         self.model = model
-        self._whole = torch.cat([inp.inp_tensor[0].to(device), target])
+        self._whole = torch.cat([inp.inp_tensor[0].to(device), target[:-1]])
         kept = torch.ones_like(inp.inp_tensor, dtype=torch.bool) if inp.itp_mask is None else inp.itp_mask
         self.places = kept[0].nonzero()[:, 0].to(device)
+        self._prompt = inp.inp_tensor.to(device)
         self._target = target
+
+    def expect_causal(self) -> None:
+        """Refuse models that read the target's tokens before they come: gradients would pass through them."""
+        if len(self._target) == 1:
+            return
+        with torch.no_grad():
+            alone = logits_of(self.model(input_ids=self._prompt), 1)[:, -1:]
+            beside = self(self._prompt[:, self.places])
+        if not same_scores(beside[:, :1], target_scores(alone, self._target[:1]), alone.dtype):
+            raise OutputError(READS_AHEAD)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Run the model on prompts with these ids in their places, and the target after them."""
         whole = self._whole.expand(len(ids), -1).clone()
         whole[:, self.places] = ids
         logits = logits_of(self.model(input_ids=whole), len(ids))
-        steps = logits[:, -len(self._target) - 1 : -1]
-        chances = steps.to(torch.promote_types(steps.dtype, torch.float32)).log_softmax(-1)
-        return chances.gather(2, self._target.expand(len(ids), -1)[:, :, None])[:, :, 0]
+        return target_scores(logits[:, -len(self._target) :], self._target)
 
 
 class GradientForwardFunc(nn.Module):

@@ -160,8 +160,9 @@ def test_prompts_of_different_lengths_share_a_pass(monkeypatch):
         one_by_one = LLMAttribution(ShapleyValues(llama()), tokenizer()).attribute(longer, target=TARGET).seq_attr
     finally:
         handle.remove()
-    assert together <= 4
-    assert sum(shape[0] for shape in shapes[:together]) == 8  # no prompt twice
+    # no prompt twice, but for one alone without the target, and one without padding beside it
+    assert together <= 6
+    assert sum(shape[0] for shape in shapes[:together]) == 8 + 2
     assert all(shape[0] == 1 for shape in shapes[together:])
     torch.testing.assert_close(values, one_by_one, rtol=1e-4, atol=1e-4)
 
@@ -188,6 +189,60 @@ def test_models_that_take_ids_alone_and_give_logits_with_a_dim_more(prompt):
 
     result = LLMAttribution(FeatureAblation(Plain()), tokenizer()).attribute(prompt, target=TARGET)
     torch.testing.assert_close(result.seq_attr, leave_one_out()[0], rtol=1e-4, atol=1e-4)
+
+
+class Encoder(nn.Module):
+    """Reads all tokens, padding excepted, at every position; its logits are no function of what stands before alone."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
+        words = torch.nn.functional.one_hot(input_ids, 60).double() * attention_mask[:, :, None]
+        whole = words.sum(1, keepdim=True) @ torch.linspace(-1, 1, 60 * 60, dtype=torch.float64).reshape(60, 60).sin()
+        return SimpleNamespace(logits=whole.expand(-1, input_ids.shape[1], -1))
+
+
+@pytest.mark.parametrize("target", ["and then ran", "and"])
+def test_models_that_read_ahead_score_token_by_token(target):
+    prompt = TextTemplateInput("{} {}", ["Ann lives in Oslo", "the cat"])
+    result = LLMAttribution(FeatureAblation(Encoder()), tokenizer()).attribute(prompt, target=target)
+    ids = tokenizer().encode(target, add_special_tokens=False)
+
+    def alone(text: str) -> Tensor:
+        read, found = tokenizer().encode(text, return_tensors="pt"), []
+        for token in ids:
+            logits = Encoder()(read, torch.ones_like(read)).logits
+            found.append(logits[0, -1].log_softmax(-1)[token])
+            read = torch.cat([read, torch.tensor([[token]])], 1)
+        return torch.stack(found)
+
+    full = alone("Ann lives in Oslo the cat")
+    expected = torch.stack([full - alone(" the cat"), full - alone("Ann lives in Oslo ")], 1)
+    torch.testing.assert_close(result.token_attr, expected.to(result.seq_attr.dtype), rtol=1e-4, atol=1e-5)
+
+
+def test_models_that_read_padding_take_every_prompt_alone():
+    class Last(nn.Module):
+        """Reads the last place, whatever the mask says."""
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
+            logits = llama()(input_ids=input_ids, attention_mask=attention_mask).logits
+            return SimpleNamespace(logits=logits + input_ids[:, -1:, None] * torch.linspace(0, 1, logits.shape[2]))
+
+    prompt = TextTemplateInput("{} {} Ann", ["the cat", "sat on the mat"])
+    result = LLMAttribution(ShapleyValues(Last()), tokenizer()).attribute(prompt, target="ran")
+    one = TextTemplateInput("{} {} Ann", ["the cat", "sat on the mat"])
+    alone = LLMAttribution(ShapleyValues(lambda input_ids: Last()(input_ids, torch.ones_like(input_ids))), tokenizer())
+    torch.testing.assert_close(result.seq_attr, alone.attribute(one, target="ran").seq_attr, rtol=1e-4, atol=1e-4)
+
+
+def test_models_that_read_ahead_take_no_further_inputs_with_several_tokens():
+    class Prompt(TextTemplateInput):
+        def to_model_input(self, perturbed_tensor: Tensor | None = None) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]  # as of an image
+            return dict(tokenizer()(super().to_model_input(perturbed_tensor), return_tensors="pt"))
+
+    method = LLMAttribution(FeatureAblation(Encoder()), tokenizer())
+    assert method.attribute(Prompt("{}", ["Ann"]), target="ran").seq_attr.shape == (1,)
+    with pytest.raises(OutputError, match="reads ahead"):
+        method.attribute(Prompt("{}", ["Ann"]), target="and then")
 
 
 def test_prompts_with_further_inputs_are_scored_alone():

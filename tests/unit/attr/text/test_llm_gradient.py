@@ -17,7 +17,7 @@ from captum.attr import (
     TextTokenInput,
 )
 from captum.attr.text.llm_gradient import GradientForwardFunc
-from captum.errors import InputError, InputTypeError
+from captum.errors import InputError, InputTypeError, OutputError
 from tests.unit.attr.text.llm_toys import llama, log_probs, tokenizer
 
 TARGET = [13, 14, 10]
@@ -113,6 +113,23 @@ def test_one_token_as_a_function_of_ids():
     score = GradientForwardFunc(method)
     found = [float(score(prompt.itp_tensor, prompt, torch.tensor(TARGET), t).detach()) for t in range(3)]
     assert found == pytest.approx(log_probs(prompt.inp_tensor, TARGET).tolist(), abs=1e-4)
+
+
+def test_models_that_read_ahead_are_told():
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.head = nn.Embedding(40, 8), nn.Linear(8, 40)
+
+        def forward(self, input_ids: Tensor) -> Tensor:
+            found = self.words(input_ids)
+            return self.head(found + found.mean(1, keepdim=True))
+
+    model = Encoder()
+    method = LLMGradientAttribution(LayerGradientXActivation(model, model.words), tokenizer())
+    assert method.attribute(prompt_of(skip=True), target="and").seq_attr.shape == (4,)
+    with pytest.raises(OutputError, match="reads ahead"):
+        method.attribute(prompt_of(skip=True), target="and then")
 
 
 def test_what_does_not_fit_is_told():
