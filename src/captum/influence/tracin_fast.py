@@ -69,6 +69,7 @@ class TracInCPFast(TracInCPBase):
     ) -> None:
         super().__init__(model, train_dataset, checkpoints, checkpoints_load_func, loss_fn, batch_size, test_loss_fn)
         self.vectorize = vectorize
+        self._apart = False
         self.final_fc_layer = final_fc_layer
         if loss_fn is None:
             message = f"Expected a loss_fn for {self.get_name()}, got None: only TracInCP takes the outputs for a loss."
@@ -86,7 +87,23 @@ class TracInCPFast(TracInCPBase):
         self._layer = find_linear(self.model, layer)
 
     def _rows(self, batch: Batch, loss: ExampleLoss) -> Iterator[LayerRows]:
-        yield layer_rows(self.model, self._layer, batch, loss)
+        rows = layer_rows(self.model, self._layer, batch, loss)
+        if not self._apart and batch.size > 1:
+            self._expect_apart(rows, layer_rows(self.model, self._layer, batch.rows(0, 1), loss))
+        yield rows
+
+    def _expect_apart(self, rows: LayerRows, alone: LayerRows) -> None:
+        """Refuse models whose examples influence each other; in training mode examples may differ by chance."""
+        self._apart = True
+        if any(module.training for module in self.model.modules()):
+            return
+        near = 10 * torch.finfo(self._layer.weight.dtype).eps ** 0.5 * float(rows.values.abs().max())
+        if not torch.allclose(rows.values[:1], alone.values, rtol=0.0, atol=near, equal_nan=True):
+            message = (
+                "Expected examples that do not influence each other: the first one reaches the last layer otherwise in "
+                f"a batch of {rows.size} than alone. Use TracInCP, which runs every example by itself, or batch_size=1."
+            )
+            raise InputError(message)
 
     def _together(self, parts: Iterable[LayerRows], aggregate: bool) -> LayerRows:
         del aggregate  # only TracInCP sums over examples

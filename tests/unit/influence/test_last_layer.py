@@ -260,3 +260,24 @@ def test_annoy(monkeypatch):
     assert found.indices.tolist() == by_loops().topk(3).indices.tolist()
     with pytest.raises(InputError, match="num_trees"):
         projected(nearest_neighbors=AnnoyNearestNeighbors(1)).influence(TEST, k=3)
+
+
+class Centred(nn.Module):
+    """Subtracts the mean of the batch, by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(x - x.mean(0))
+
+
+@pytest.mark.parametrize("kind", [TracInCPFast, TracInCPFastRandProj])
+def test_examples_that_influence_each_other_are_told(kind):
+    data = TensorDataset(torch.randn(6, 3), torch.zeros(6, dtype=torch.int64))
+    test = (torch.randn(2, 3), torch.zeros(2, dtype=torch.int64))
+    loss = nn.CrossEntropyLoss(reduction="sum")
+    with pytest.raises(InputError, match="influence each other"):
+        kind(Centred().eval(), "last", data, [1], lambda model, _: 1.0, loss, 3).influence(test)
+    kind(Centred().eval(), "last", data, [1], lambda model, _: 1.0, loss, 1).influence((test[0][:1], test[1][:1]))
